@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ingest.database_check import check_database
 from ingest.server.connection_limits import raise_file_limit
-from ingest.server.console_proxy import temporary_console_folder
+from ingest.server.supervised_child import temporary_child_folder
 from spokes.audit.entry_signature import sign_entries
 from spokes.core.errors import ConfigurationError
 from spokes.core.process.env_file import read_env_file
@@ -42,11 +42,11 @@ def main() -> int:
         sign_entries(settings)
         check_database(settings)
         raise_file_limit()
-        with temporary_console_folder(settings) as console_folder:
+        with temporary_child_folder(settings) as child_folder:
             if settings.web_concurrency == 1:
-                _run_single_process(settings, console_folder)
+                _run_single_process(settings, child_folder)
             else:
-                _run_prefork(settings, console_folder)
+                _run_prefork(settings, child_folder)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging may not be configured yet
         return 2
@@ -67,23 +67,23 @@ def _check_installs(settings: Settings) -> None:
         raise ConfigurationError([sentence])
 
 
-def _run_single_process(settings: Settings, console_folder: Path | None) -> None:
+def _run_single_process(settings: Settings, child_folder: Path | None) -> None:
     """Serve in this process."""
     import uvloop  # noqa: PLC0415 - gunicorn loads it by itself
 
     from ingest.app import create_app  # noqa: PLC0415 - gunicorn's processes load it themselves
     from ingest.server.http_server import serve  # noqa: PLC0415 - likewise
 
-    app = create_app(settings, console_folder=console_folder)
+    app = create_app(settings, child_folder=child_folder)
     _freeze_gc()
     uvloop.run(serve(app, settings, graceful_s=_SHUTDOWN_S))
 
 
-def _run_prefork(settings: Settings, console_folder: Path | None) -> None:
+def _run_prefork(settings: Settings, child_folder: Path | None) -> None:
     """Serve in WEB_CONCURRENCY processes on one port; gunicorn replaces those that die."""
     from ingest.prefork import PreforkServer  # noqa: PLC0415 - loads gunicorn, which a single process does not need
 
-    server = PreforkServer(settings, graceful_s=_SHUTDOWN_S, console_folder=console_folder)
+    server = PreforkServer(settings, graceful_s=_SHUTDOWN_S, child_folder=child_folder)
     _freeze_gc()
     try:
         server.run()

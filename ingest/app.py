@@ -1,5 +1,6 @@
 """Assemble and close the web application; its parts are closed in reverse order of opening."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -27,6 +28,7 @@ from ingest.server.connection_limits import (
 from ingest.server.console_proxy import CONSOLE, ConsoleProxy
 from ingest.server.metrics_page import MetricsPage
 from ingest.server.request_wrapper import RequestWrapper
+from ingest.server.supervised_child import SupervisedChild
 from ingest.server.views import (
     BACKPRESSURE,
     CONNECTION_LIMITS,
@@ -68,12 +70,12 @@ _FLUSH_EVERY_S: Final = 1.0
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings, *, console_folder: Path | None = None) -> web.Application:
+def create_app(settings: Settings, *, child_folder: Path | None = None) -> web.Application:
     """Return the web application.
 
     Args:
         settings: of the deployment.
-        console_folder: see `temporary_console_folder`; None serves no console.
+        child_folder: see `temporary_child_folder`; None runs neither the console nor the journal's reader.
 
     Raises:
         ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
@@ -89,13 +91,23 @@ def create_app(settings: Settings, *, console_folder: Path | None = None) -> web
     app.router.add_get("/readyz", readyz, expect_handler=on_expect_header)
     app.router.add_get("/metrics", metrics, expect_handler=on_expect_header)
     app.cleanup_ctx.append(partial(_services_context, allow_list, body_reader))
-    if console_folder is not None:
+    if child_folder is not None and settings.console_key.get_secret_value():
         app[CONSOLE] = ConsoleProxy(
-            settings, console_folder, body_reader, app[CONNECTION_LIMITS], max_requests=max_console_requests(files)
+            settings, child_folder, body_reader, app[CONNECTION_LIMITS], max_requests=max_console_requests(files)
         )
         app.cleanup_ctx.append(_console_context)
         app.on_shutdown.append(app[CONSOLE].disconnect)
+    if child_folder is not None and settings.journal:
+        reader = SupervisedChild("journal", "ingest.journal", ("--with-parent",), child_folder)
+        app.cleanup_ctx.append(partial(_child_context, reader))
     return app
+
+
+async def _child_context(child: SupervisedChild, _: web.Application) -> AsyncIterator[None]:
+    supervisor = asyncio.create_task(child.supervise())
+    yield
+    supervisor.cancel()
+    await asyncio.gather(supervisor, return_exceptions=True)
 
 
 async def _console_context(app: web.Application) -> AsyncIterator[None]:

@@ -21,20 +21,20 @@ _CLOSE_S: Final = 5  # for closing connections after the requests in flight; Her
 class PreforkServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn, configured from our settings alone."""
 
-    def __init__(self, settings: Settings, *, graceful_s: int, console_folder: Path | None) -> None:
+    def __init__(self, settings: Settings, *, graceful_s: int, child_folder: Path | None) -> None:
         """Prepare to serve.
 
         Args:
             settings: of the deployment.
             graceful_s: time for requests in flight at shutdown.
-            console_folder: see `temporary_console_folder`; None serves no console.
+            child_folder: see `temporary_child_folder`.
 
         Raises:
             ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
         """
         self._settings = settings
         self._graceful_s = graceful_s
-        self._console_folder = console_folder
+        self._child_folder = child_folder
         create_app(settings)  # so that a wrong setting fails the start here, and not in one child after another
         block, unblock = (
             partial(signal.pthread_sigmask, how, _STOP_SIGNALS) for how in (signal.SIG_BLOCK, signal.SIG_UNBLOCK)
@@ -61,7 +61,7 @@ class PreforkServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no
         """Return the coroutine function that makes the application's runner; called in each process."""
 
         async def make_runner() -> web.AppRunner:
-            app = create_app(self._settings, console_folder=self._console_folder)
+            app = create_app(self._settings, child_folder=self._child_folder)
             return app_runner(app, graceful_s=self._graceful_s)
 
         return make_runner

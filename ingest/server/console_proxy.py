@@ -1,17 +1,11 @@
 """Run the console as a child process on a Unix socket, and proxy requests to it.
 
 The console cannot hold up the web process: its requests do not count as in flight, and when it ends the web process
-goes on. Of several web processes one holds a file lock and supervises the child; all of them proxy requests.
+goes on. Of several web processes one supervises the child; all of them proxy requests.
 """
 
 import asyncio
-import contextlib
-import fcntl
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -33,16 +27,13 @@ from yarl import URL
 
 from ingest.body_reader import BodyReader
 from ingest.server.connection_limits import ConnectionLimits
+from ingest.server.supervised_child import SupervisedChild
 from spokes.core.errors import QueueUnavailable, RejectedRequest
-from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import check_sender, is_https, is_plain_text
 from spokes.core.settings import Settings
 
 _MAX_BODY_BYTES: Final = 256 * 1024  # the console's own limit
-_MIN_RESTART_DELAY_S, _MAX_RESTART_DELAY_S = 0.5, 30.0
-_STABLE_AFTER_S: Final = 60.0  # a child that ran longer is restarted after the minimum delay
-_TERMINATE_TIMEOUT_S: Final = 6.0  # the console gives its own requests in flight five seconds
 _CONNECTION_HEADERS: Final = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
     "upgrade", "expect", "content-length", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
@@ -62,20 +53,6 @@ def is_console_path(raw_path: str) -> bool:
     return raw_path.startswith(("/console/", "/api/", "/oauth/", "/console?")) or raw_path == "/console"
 
 
-@contextlib.contextmanager
-def temporary_console_folder(settings: Settings) -> Iterator[Path | None]:
-    """Make the private folder of socket and lock, shared by all web processes; yield None if there is no console."""
-    if not settings.console_key.get_secret_value():
-        yield None
-        return
-    owner, folder = os.getpid(), Path(tempfile.mkdtemp(prefix="spokes-console-"))
-    try:
-        yield folder
-    finally:
-        if os.getpid() == owner:  # forked web processes leave this block too
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 class ConsoleProxy:
     """Proxies requests to the console, and supervises the console in the one web process that holds the lock."""
 
@@ -88,14 +65,15 @@ class ConsoleProxy:
         *,
         max_requests: int,
     ) -> None:
-        """Pass on at most `max_requests` at a time; `folder` is the one of `temporary_console_folder`."""
+        """Pass on at most `max_requests` at a time; `folder` is the one of `temporary_child_folder`."""
         self._trusted_proxies = settings.trusted_proxies
         self._body_reader = body_reader
         self._connection_limits = connection_limits
         self._max_requests = max_requests
         self._requests = 0
         self._socket = folder / "socket"
-        self._lock = folder / "lock"
+        arguments = ("serve", "--with-parent", "--socket", str(self._socket))
+        self._child = SupervisedChild("console", "spokes", arguments, folder)
 
     async def __aenter__(self) -> Self:
         """Start supervising."""
@@ -104,7 +82,7 @@ class ConsoleProxy:
             timeout=ClientTimeout(total=None, sock_connect=5),
             auto_decompress=False,
         )
-        self._supervisor = asyncio.create_task(self._supervise())
+        self._supervisor = asyncio.create_task(self._child.supervise())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -175,47 +153,8 @@ class ConsoleProxy:
                 request.transport.close()
         return response
 
-    async def _supervise(self) -> None:
-        """Keep the console running once this process gets the lock, until cancelled."""
-        with self._lock.open("w") as lock:
-            while not _try_lock(lock.fileno()):  # noqa: ASYNC110 - a released file lock notifies nobody
-                await asyncio.sleep(_MIN_RESTART_DELAY_S)
-            delay_s = _MIN_RESTART_DELAY_S
-            while True:
-                started = time.monotonic()
-                code = await self._run_child()
-                was_stable = time.monotonic() - started > _STABLE_AFTER_S
-                delay_s = _MIN_RESTART_DELAY_S if was_stable else min(delay_s * 2, _MAX_RESTART_DELAY_S)
-                log.error("console_ended", exit_code=code, again_in_s=delay_s)
-                await asyncio.sleep(delay_s)
-
-    async def _run_child(self) -> int:
-        """Run the console until it ends. When this process ends, the child's standard input closes, and it ends too."""
-        command = module_command("spokes", "serve", "--with-parent", "--socket", str(self._socket))
-        child = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, env=module_environment(os.environ)
-        )
-        try:
-            return await child.wait()
-        finally:
-            if child.returncode is None:
-                child.terminate()
-                try:
-                    await asyncio.wait_for(child.wait(), _TERMINATE_TIMEOUT_S)
-                except TimeoutError:
-                    child.kill()
-                    await child.wait()
-
 
 CONSOLE: Final = web.AppKey("console", ConsoleProxy)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _end_to_end_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:

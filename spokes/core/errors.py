@@ -42,6 +42,10 @@ SpokesError
 │   └── TransientHttpError      the same call may succeed later
 │       ├── HttpRateLimited     429
 │       └── HttpUnavailable     5xx, 408, 425, a time-out or a broken connection
+├── JournalError                a page of HubSpot's journal cannot be read: ingest/journal/errors.py
+│   ├── JournalUnavailable      HubSpot cannot answer now
+│   ├── JournalRefused          HubSpot refuses the app
+│   └── OffsetUnknown           the journal does not know an offset, or has nothing behind it
 └── OAuthError                  HubSpot's OAuth endpoints refuse or fail: spokes/portals/oauth_errors.py
     ├── PortalRevoked           the portal removed the app, or its tokens are revoked
     ├── AppRefused              HubSpot refuses our client id, client secret or request

@@ -59,7 +59,7 @@ _KNOWN_INTEGERS: Final = ("appId", "subscriptionId", "attemptNumber", "fromObjec
 _MERGE_IDS: Final = ("primaryObjectId", "newObjectId")
 
 # Fields of nearly every element, and types that need no further parsing: the fast path of `Event` reads these.
-_COMMON_FIELDS: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
+_COMMON_FIELDS: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "objectId")
 _COMMON_TYPES: Final = {
     f"{family}.{kind}": (family, kind)
     for family in ("contact", "company", "deal", "ticket", "product", "line_item", "object")
@@ -104,12 +104,13 @@ class Event:
         self.raw = raw
         self.intake: Intake = "push"
         try:
-            subscription_type, portal_id, occurred_at, event_id, object_id = _COMMON_FIELDS(raw)
+            subscription_type, portal_id, occurred_at, object_id = _COMMON_FIELDS(raw)
+            event_id = raw.get("eventId", 0)
             family, kind = _COMMON_TYPES[subscription_type]
             if family == "object":
                 family = OBJECT_TYPES[raw["objectTypeId"]]
             name = raw["propertyName"] if kind == "propertyChange" else ""
-        except (KeyError, TypeError):  # a field is missing or unusual
+        except (AttributeError, KeyError, TypeError):  # a field is missing or unusual
             self._parse_slow()
             return
         # `type() is`, because isinstance takes True for an int and HubSpot does not.

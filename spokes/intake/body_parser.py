@@ -59,7 +59,7 @@ def parse_body(body: bytes) -> ParsedBody:
     unlisted: Counter[str] = Counter()
     for position, element in enumerate(_elements(body)):
         try:
-            if may_be_deep and _is_too_deep(element):
+            if may_be_deep and is_too_deep(element):
                 raise MalformedEvent("nested_too_deep")  # noqa: TRY301 - handled like every other fault below
             if type(element) is _Unreadable:
                 raise MalformedEvent(element.reason)  # noqa: TRY301 - likewise
@@ -114,7 +114,7 @@ def _with_contents(malformed: list[MalformedElement], body: bytes) -> list[Malfo
     return [by_position[position]._replace(content=content) for position, content in spans if position in by_position]
 
 
-def _is_too_deep(element: object) -> bool:
+def is_too_deep(element: object) -> bool:
     """Return whether an element is nested too deep to be serialised again."""
     level = [element]
     for _ in range(_MAX_DEPTH):

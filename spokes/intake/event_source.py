@@ -23,7 +23,7 @@ from spokes.intake.allow_list import AllowList
 from spokes.intake.body_parser import ParsedBody, parse_body
 from spokes.intake.classification import Summary, classify, summary
 from spokes.intake.event_keys import EventKeys
-from spokes.queue.quarantine import NewContent, Quarantine
+from spokes.queue.quarantine import NO_PORTAL, NewContent, Quarantine
 
 
 class EventSource:
@@ -110,6 +110,14 @@ class EventSource:
             if delivery.malformed:
                 await self._keep_malformed(delivery.id, delivery.malformed)
         return summary(await self.admission.admit_together(deliveries)) if deliveries else summary([])
+
+    async def keep_unreadable(self, content: bytes, reason: str) -> None:
+        """Keep a content in which no events can be found, such as a whole page.
+
+        Raises:
+            QueueUnavailable: Redis did not confirm.
+        """
+        await self._keep_malformed("", [NewContent(NO_PORTAL, self._keys.for_content(content), reason, content)])
 
     async def _keep_malformed(self, delivery_id: str, contents: Collection[NewContent]) -> None:
         try:

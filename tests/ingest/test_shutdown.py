@@ -54,7 +54,7 @@ def test_sigterm_ends_a_newly_forked_web_process(environ: dict[str, str]) -> Non
         from spokes.core.settings import Settings
         from ingest.prefork import PreforkServer
         signal.signal(signal.SIGTERM, lambda *_: None)
-        PreforkServer(Settings.from_env(), graceful_s=1, console_folder=None)
+        PreforkServer(Settings.from_env(), graceful_s=1, child_folder=None)
         if not (child := os.fork()):
             signal.raise_signal(signal.SIGTERM)
             os._exit(7)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import ingest.journal.errors  # noqa: F401 - a part of the tree of errors
 import spokes.core.errors
 import spokes.http.errors  # a part of the tree
 import spokes.portals.oauth_errors  # likewise

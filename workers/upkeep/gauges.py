@@ -12,6 +12,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from spokes.audit.bad_items import read_items
+from spokes.core import clock
 from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys
 from spokes.core.redis.keys import METRIC_GAUGES, METRIC_GAUGES_LOCK, METRIC_HISTORY_LOCK
@@ -27,9 +28,11 @@ from spokes.core.telemetry.metrics import (
     DELIVERIES_OVERDUE,
     GAPS_OPEN,
     HELD_DELIVERIES,
+    JOURNAL_AGE_SECONDS,
     PORTALS_PAUSED,
 )
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
+from spokes.intake.journal.cursor import load_cursor
 from spokes.queue.call_pauses import CallPauses
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
@@ -79,6 +82,8 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     samples[sample_key(DEAD_LETTERS)] = float(sum(dead))
     samples[sample_key(DELIVERIES_OVERDUE)] = float(sum(run.is_overdue for run in await running_deliveries(redis)))
     samples[sample_key(GAPS_OPEN)] = float(await redis.get(keys.OPEN_GAPS) or 0)
+    if (cursor := await load_cursor(redis)).read_until:
+        samples[sample_key(JOURNAL_AGE_SECONDS)] = cursor.age_ms(clock.now_ms()) / 1000
     in_use = await redis.zrevrangebyscore(
         keys.BUDGET_PORTALS, "+inf", time.time() - _IN_USE_S, start=0, num=_MAX_MEASURED
     )

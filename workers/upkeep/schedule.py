@@ -45,7 +45,9 @@ from workers.queue.foreign_values import queue_jobs_again
 from workers.upkeep import anomaly_watch as watch
 from workers.upkeep.chain_watch import push_checkpoint, verify_chain
 from workers.upkeep.gap_watch import watch_gaps, watch_silence
+from workers.upkeep.journal_watch import watch_journal
 from workers.upkeep.lost_events import watch_lost_events
+from workers.upkeep.portal_lifecycles import APPLY_EVERY_S, apply_lifecycles
 from workers.upkeep.subscription_watch import watch_subscriptions
 
 if TYPE_CHECKING:
@@ -110,6 +112,8 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
     return [
         PeriodicJob("backlog", 10, lambda: watch.watch_backlog(settings, redis, episodes)),
         PeriodicJob("running", 10, lambda: watch.watch_running(redis, episodes)),
+        PeriodicJob("journal", 60, lambda: watch_journal(redis, episodes)),
+        PeriodicJob("lifecycles", APPLY_EVERY_S, lambda: apply_lifecycles(settings, redis, engine)),
         PeriodicJob("forgotten", 60, lambda: purge_erased_again(settings, redis)),
         PeriodicJob("tokens", 60, lambda: watch.watch_tokens(settings, redis, episodes)),
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),

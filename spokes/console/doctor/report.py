@@ -13,6 +13,7 @@ from spokes.console.doctor.chain_end_check import check_chain_end
 from spokes.console.doctor.findings import Finding, ok
 from spokes.console.doctor.hubspot_check import check_hubspot
 from spokes.console.doctor.installs_check import check_installs
+from spokes.console.doctor.journal_check import check_journal
 from spokes.console.doctor.outside.destinations_check import check_destinations
 from spokes.console.doctor.outside.identity_check import check_identity_provider
 from spokes.console.doctor.outside.receiver_check import check_receiver
@@ -47,6 +48,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
                 check_chain_end(settings, redis),
                 check_processes(settings, redis),
                 check_pauses(settings, redis),
+                check_journal(settings, redis),
                 check_tenants(settings, redis),
                 check_quarantine(settings, redis),
                 check_accounts(settings, redis),

@@ -58,6 +58,8 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "portal_id": "the portal is unreadable",
     "property_name": "the property's name is unreadable",
     "subscription_type": "the type of the event is unreadable",
+    "unrecognised_entry": "the journal's entry is of a type that this version does not know",
+    "unreadable_page": "a page of the journal has no readable entries",
     "unreadable_delivery": "a queued delivery, or an event of one, is unreadable",
 }
 _OUTCOME_TEXTS: Final[Mapping[str, str]] = {

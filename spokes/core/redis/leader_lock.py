@@ -27,10 +27,11 @@ async def acquire_lease(redis: Redis, name: str, token: str, *, lease_ms: int) -
 class LeaderLock:
     """A named lease that one process holds for as long as it calls `is_leader` often enough."""
 
-    def __init__(self, redis: Redis, name: str) -> None:
+    def __init__(self, redis: Redis, name: str, *, lease_ms: int = _LEASE_MS) -> None:
+        self.token = secrets.token_hex(8)
         self._redis = redis
         self._name = name
-        self._token = secrets.token_hex(8)
+        self._lease_ms = lease_ms
         self._valid_until = 0.0  # monotonic; until then the lease is ours without asking Redis
 
     async def is_leader(self) -> bool:
@@ -38,13 +39,17 @@ class LeaderLock:
         if time.monotonic() < self._valid_until:
             return True
         called_at = time.monotonic()
-        if not await acquire_lease(self._redis, self._name, self._token, lease_ms=_LEASE_MS):
+        if not await acquire_lease(self._redis, self._name, self.token, lease_ms=self._lease_ms):
             return False
-        self._valid_until = called_at + _LEASE_MS / 3000
+        self._valid_until = called_at + self._lease_ms / 3000
         return True
+
+    def doubt(self) -> None:
+        """Ask Redis the next time whether the lease is still ours."""
+        self._valid_until = 0.0
 
     async def release(self) -> None:
         """Release the lease, so that another process need not wait until it expires."""
         self._valid_until = 0.0
-        if await self._redis.get(self._name) == self._token.encode():
+        if await self._redis.get(self._name) == self.token.encode():
             await self._redis.delete(self._name)

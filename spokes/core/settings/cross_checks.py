@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from spokes.core.settings.fields import Settings
 
 _HOUR_S: Final = 3600
+JOURNAL_DEDUPE_HOURS: Final = 96  # the journal's three days, and a day in which its reader catches up
 # Pairs of which the first must not be larger than the second, checked if both are set.
 _ORDERED: Final = (
     ("hubspot_timeout_s", "handler_timeout_s", "a handler would be cancelled before its slowest call may end"),
@@ -34,6 +35,8 @@ def contradictions(settings: "Settings") -> Iterator[str]:
             "SIGNATURE_MAX_AGE_S and SIGNATURE_MAX_SKEW_S accept a request for longer than DEDUPE_HOURS: a captured "
             "request could be run again. Lower SIGNATURE_MAX_AGE_S to 300, or raise DEDUPE_HOURS."
         )
+    if settings.journal:
+        yield from journal_problems(settings)
     for smaller, larger, consequence in _ORDERED:
         is_chosen = {smaller, larger} <= settings.model_fields_set
         if is_chosen and getattr(settings, smaller) > getattr(settings, larger):
@@ -44,6 +47,17 @@ def contradictions(settings: "Settings") -> Iterator[str]:
     if settings.redis_tls_verify and server.verify == "none":
         yield "REDIS_TLS_VERIFY is 1, but REDIS_URL says ssl_cert_reqs=none: remove one of the two."
     yield from _shared_secrets(settings)
+
+
+def journal_problems(settings: "Settings") -> Iterator[str]:
+    """Return a sentence for each setting with which HubSpot's journal cannot be read."""
+    if not settings.hubspot_client_id:
+        yield "HUBSPOT_CLIENT_ID is not set: the app reads the journal. Copy it from the Auth page of your HubSpot app."
+    if settings.dedupe_hours < JOURNAL_DEDUPE_HOURS:
+        yield (
+            f"DEDUPE_HOURS is {settings.dedupe_hours}: HubSpot's journal keeps 72 hours, so an event could run twice. "
+            f"Set DEDUPE_HOURS to {JOURNAL_DEDUPE_HOURS} or more in all processes."
+        )
 
 
 def _may_have_several_stores(settings: "Settings") -> bool:

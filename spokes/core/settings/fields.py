@@ -125,6 +125,7 @@ class Settings(BaseSettings):
         10.0, gt=0, le=3600, description="limit for reading a request's body, and a connection's first request head"
     )
     dedupe_hours: int = Field(48, ge=25, le=8760, description="lifetime of dedupe marks; HubSpot retries for 24 h")
+    journal: bool = False  # whether the web process runs the reader of HubSpot's journal too
     # Workers
     handlers: PackageName = "handlers"
     max_deliveries: int = Field(200, ge=1, le=100_000, description="deliveries one worker process runs at a time")
@@ -142,10 +143,7 @@ class Settings(BaseSettings):
     # Storage
     redis_url: RedisUrl = SecretStr("")
     redis_web_connections: int = Field(
-        6,
-        ge=3,
-        le=10_000,
-        description="Redis connections of one web process; the sum of all processes must fit the Redis plan",
+        6, ge=3, le=10_000, description="Redis connections of one web process; all processes must fit the Redis plan"
     )
     redis_worker_connections: int = Field(7, ge=3, le=10_000, description="the same of one worker process")
     redis_console_connections: int = Field(3, ge=1, le=10_000, description="the same of the console of one web process")

@@ -19,6 +19,9 @@ class Alert(StrEnum):
     OAUTH_APP_REFUSED = "oauth_app_refused"
     WORKER_TOKEN_REFUSED = "worker_token_refused"  # noqa: S105 - the name of an alert, not a secret
     QUEUE_FILLING = "queue_filling"
+    JOURNAL_REFUSED = "journal_refused"
+    JOURNAL_BEHIND = "journal_behind"
+    JOURNAL_EXPIRING = "journal_expiring"
     EVENTS_LOST = "events_lost"
     GAPS_OPEN = "gaps_open"
     CLAIMS_STOPPED = "claims_stopped"
@@ -46,6 +49,7 @@ class Alert(StrEnum):
     SIGNED_REQUEST_UNREADABLE = "signed_request_unreadable"
     REDIS_ITEM_UNREADABLE = "redis_item_unreadable"
     REDIS_KEY_REPLACED = "redis_key_replaced"
+    JOURNAL_RESTARTED = "journal_restarted"
     REWRITE_LOOP = "rewrite_loop"
     CRASH_LOOP = "crash_loop"
     PROCESS_CALL_REFUSED = "process_call_refused"
@@ -113,6 +117,22 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.QUEUE_FILLING: (
         "A limit of the queue, the audit stream or Redis' memory is near; imports, then all events, get a 503.",
         "Add workers, check the rate budget, or give Redis more memory.",
+    ),
+    Alert.JOURNAL_REFUSED: (
+        "HubSpot refuses to let the app read its journal. Pushed events still arrive; what they miss is not recovered.",
+        "Check HUBSPOT_CLIENT_ID and HUBSPOT_CLIENT_SECRET, and that the app may use the webhooks journal.",
+    ),
+    Alert.JOURNAL_BEHIND: (
+        "The journal was last read to its end 24 hours ago. It keeps three days, so nothing is lost yet.",
+        "Look whether the reader runs (`spokes doctor`), and at `journal_read_failed` in its log.",
+    ),
+    Alert.JOURNAL_EXPIRING: (
+        "The journal was last read to its end 60 hours ago. After 72 hours HubSpot deletes what was not read.",
+        "Start the reader now: `heroku ps:scale journal=1`, or JOURNAL=1. What is lost all the same becomes a gap.",
+    ),
+    Alert.JOURNAL_RESTARTED: (
+        "The journal does not know its reader's last offset any more; it is read again from its earliest page.",
+        "`spokes gaps list` shows whether anything was published that the journal has deleted.",
     ),
     Alert.CLAIMS_STOPPED: (
         "Workers begin no delivery: Redis is nearly full, or a key of Spokes holds another type of value. Events wait.",

@@ -78,6 +78,8 @@ REQUEST_SECONDS: Final = _durations(
     "status",
 )
 EVENTS: Final = _counter("events", "Received events by the result of admission", "result")
+JOURNAL_PAGES: Final = _counter("journal_pages", "Pages of HubSpot's journal whose events are all admitted")
+JOURNAL_EVENTS: Final = _counter("journal_events", "Events of HubSpot's journal by the result of admission", "result")
 CONSOLE_REQUESTS: Final = _counter(
     "console_requests", "Requests to the console by HTTP status and refusal reason", "status", "reason"
 )
@@ -129,6 +131,9 @@ DEAD_LETTERS: Final = _gauge("dead_letters", "Dead letters waiting for an operat
 ARCHIVED: Final = _counter("archived", "Audit records written to the audit store")
 ARCHIVE_WAITING: Final = _gauge("archive_waiting", "Audit records waiting in Redis for the audit store")
 ARCHIVE_LAG_SECONDS: Final = _gauge("archive_lag_seconds", "How long the oldest waiting audit record has waited")
+JOURNAL_AGE_SECONDS: Final = _gauge(
+    "journal_age_seconds", "How far the reader of HubSpot's journal is behind; the journal keeps three days"
+)
 ALERT_ACTIVE: Final = _gauge("alert_active", "Active alerts", "alert")
 PROCESSES: Final = _gauge("processes", "Live processes", "process")
 REDIS_UP: Final = _gauge("redis_up", "Whether Redis answered this page")

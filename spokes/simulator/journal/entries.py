@@ -46,9 +46,9 @@ def entry_of(portal_id: int, change: Change, value: str | None) -> JsonObject | 
 def joined(previous: JsonObject, entry: JsonObject) -> bool:
     """Add the property of `entry` to `previous` if both are of one update; return whether they are."""
     names = ("type", "portalId", "occurredAt", "action", "objectTypeId", "objectId")
-    if entry["action"] != "UPDATE" or any(previous.get(name) != entry.get(name) for name in names):
+    if entry.get("action") != "UPDATE" or any(previous.get(name) != entry.get(name) for name in names):
         return False
-    if not previous["propertyChanges"].keys().isdisjoint(entry["propertyChanges"]):
+    if "propertyChanges" not in entry or not previous["propertyChanges"].keys().isdisjoint(entry["propertyChanges"]):
         return False
     previous["propertyChanges"] |= entry["propertyChanges"]
     return True

@@ -1,0 +1,141 @@
+"""`JournalClient`: the calls of HubSpot's journal, one attempt each, and the files of its pages as streams.
+
+Source: HubSpot's API specification "Webhooks Journal", and its docs of the same name.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from ingest.journal.app_token import AppToken
+from ingest.journal.call_limit import READS_PER_S, CallLimit
+from ingest.journal.errors import JournalRefused, JournalUnavailable, OffsetUnknown
+from spokes.core.json_fields import read_scalar_text, read_text
+from spokes.core.settings import Settings
+from spokes.crm.transport.error_mapping import parse_retry_after
+
+_CHUNK_BYTES: Final = 128 * 1024
+_MAX_LOCATION_BYTES: Final = 256 * 1024
+_MAX_OFFSET_LENGTH: Final = 1000
+_FILE_TIMEOUT: Final = aiohttp.ClientTimeout(total=600, sock_connect=20, sock_read=60)
+_MAX_REDIRECTS: Final = 3  # of the store of the files
+_GONE: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.BAD_REQUEST})
+
+
+@dataclass(frozen=True, slots=True)
+class PageLocation:
+    """A page of the journal: its offset, and the address of its file, which expires."""
+
+    offset: str
+    url: str
+
+
+class JournalClient:
+    """Calls the journal of one app; `close` ends its connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        timeout = aiohttp.ClientTimeout(total=settings.hubspot_timeout_s)
+        self._session = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+        self._token = AppToken(settings, self._session)
+        self._root = f"{settings.hubspot_api_url.rstrip('/')}/webhooks-journal/journal/{settings.hubspot_api_version}"
+        self._allows_http = settings.hubspot_api_url.startswith("http://")
+        self._limit = CallLimit(READS_PER_S)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def earliest(self) -> PageLocation | None:
+        """Return the oldest page that is kept, None if there is none; see `next_after`."""
+        return await self._read_known("/earliest")
+
+    async def latest(self) -> PageLocation | None:
+        """Return the newest page, None if there is none; see `next_after`."""
+        return await self._read_known("/latest")
+
+    async def next_after(self, offset: str) -> PageLocation | None:
+        """Return the page behind an offset, None if there is none yet.
+
+        Raises:
+            OffsetUnknown: HubSpot says so; perhaps only because there is nothing behind it.
+            JournalRefused, JournalUnavailable: HubSpot gives no page.
+        """
+        return await self._read(f"/offset/{quote(offset, safe='')}/next")
+
+    async def file(self, location: PageLocation) -> AsyncIterator[bytes]:
+        """Yield the file of a page in chunks; the request carries no token.
+
+        Raises:
+            JournalUnavailable: the address has expired, or the file is not complete.
+        """
+        try:
+            async with self._session.get(
+                URL(location.url, encoded=True), timeout=_FILE_TIMEOUT, max_redirects=_MAX_REDIRECTS
+            ) as response:
+                if response.status in _GONE:
+                    raise JournalUnavailable("file_gone")  # another read of the page gives a new address
+                if response.status != HTTPStatus.OK:
+                    raise _unavailable(response)
+                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            raise JournalUnavailable("file_connection") from None
+
+    async def _read_known(self, path: str) -> PageLocation | None:
+        try:
+            return await self._read(path)
+        except OffsetUnknown:
+            return None
+
+    async def _read(self, path: str) -> PageLocation | None:
+        status, body, error = await self._get(path)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self._token.discard()
+            status, body, error = await self._get(path)
+        if status == HTTPStatus.NO_CONTENT or (status == HTTPStatus.OK and not body.strip()):
+            return None
+        if status == HTTPStatus.OK:
+            return self._location(body)
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            self._token.discard()
+            raise JournalRefused(str(status))
+        is_about_offset = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+        if is_about_offset and status not in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT}:
+            raise OffsetUnknown(str(status))
+        raise error
+
+    async def _get(self, path: str) -> tuple[int, bytes, JournalUnavailable]:
+        headers = {"Authorization": f"Bearer {await self._token.get()}", "Accept": "application/json"}
+        await self._limit.wait()
+        try:
+            async with self._session.get(self._root + path, headers=headers, allow_redirects=False) as response:
+                body = await response.content.read(_MAX_LOCATION_BYTES)
+                while len(body) < _MAX_LOCATION_BYTES and (more := await response.content.read(_MAX_LOCATION_BYTES)):
+                    body += more
+                return response.status, body, _unavailable(response)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            raise JournalUnavailable("connection") from None
+
+    def _location(self, body: bytes) -> PageLocation:
+        try:
+            fields = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise JournalUnavailable("unreadable_response") from None
+        fields = fields if isinstance(fields, dict) else {}
+        offset, url = read_scalar_text(fields.get("currentOffset")), read_text(fields.get("url"))
+        is_allowed = url is not None and url.startswith(("https://", "http://") if self._allows_http else "https://")
+        if not offset or len(offset) > _MAX_OFFSET_LENGTH or url is None or not is_allowed:
+            raise JournalUnavailable("unreadable_response")
+        return PageLocation(offset, url)
+
+
+def _unavailable(response: aiohttp.ClientResponse) -> JournalUnavailable:
+    wait_s = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC)) or 0.0
+    return JournalUnavailable(str(response.status), retry_after_s=wait_s)

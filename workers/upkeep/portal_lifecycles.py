@@ -1,0 +1,63 @@
+"""Apply the installs and uninstalls that HubSpot's journal reported to the store of portals.
+
+A portal that removed the app at HubSpot is uninstalled here at once, rather than at the next refused refresh.
+An install brings no tokens: those come with the customer's browser, so it is logged only.
+"""
+
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.records import Action, AuditRecord
+from spokes.audit.stream import append_now
+from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
+from spokes.core.vault import Vault
+from spokes.portals.lifecycles import Lifecycle, read_lifecycle, remove_lifecycles, waiting_lifecycles
+from spokes.portals.store import PortalState, PortalStore
+
+APPLY_EVERY_S: Final = 10
+_REASON: Final = "uninstalled_at_hubspot"
+log = structlog.get_logger()
+
+
+async def apply_lifecycles(settings: Settings, redis: Redis, engine: AsyncEngine) -> None:
+    """Apply those that wait, the oldest first.
+
+    Raises:
+        AuditUnavailable: the store does not answer; they wait.
+        RedisError, OSError: Redis does not answer.
+    """
+    if not settings.hubspot_client_id:
+        return
+    store = PortalStore(engine, Vault.from_settings(settings))
+    while waiting := await waiting_lifecycles(redis):
+        for payload in waiting:
+            lifecycle = read_lifecycle(payload)
+            if lifecycle is None:
+                log.warning("lifecycle_unreadable", bytes=len(payload))
+            elif lifecycle.is_install:
+                log.info("portal_installed_at_hubspot", portal_id=lifecycle.portal_id)
+            else:
+                await _uninstall(lifecycle, store, redis)
+        await remove_lifecycles(redis, len(waiting))
+
+
+async def _uninstall(lifecycle: Lifecycle, store: PortalStore, redis: Redis) -> None:
+    """Mark a portal as uninstalled, unless it was installed again since."""
+    portal_id = lifecycle.portal_id
+    while True:
+        portal = await store.get(portal_id)
+        if portal is None or portal.state is PortalState.UNINSTALLED or portal.installed_at > lifecycle.occurred_at:
+            return
+        if await store.mark(portal_id, PortalState.UNINSTALLED, _REASON, generation=portal.generation):
+            break  # otherwise a worker has refreshed its tokens between the two calls
+    await store.destroy_tokens(portal_id)
+    detail = {"state": portal.state.value}
+    await append_now(
+        redis, AuditRecord(action=Action.PORTAL_UNINSTALLED, portal_id=portal_id, reason=_REASON, detail=detail)
+    )
+    await AlertEpisodes(redis).set_state(Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=False)
