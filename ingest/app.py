@@ -63,8 +63,11 @@ from spokes.intake.arrivals import FLUSH_EVERY_S as ARRIVALS_EVERY_S
 from spokes.intake.arrivals import Arrivals
 from spokes.intake.backpressure import MEASURE_EVERY_S, Backpressure
 from spokes.intake.event_keys import EventKeys
+from spokes.intake.portal_restrictions import PortalAllowLists
+from spokes.portals.published_profiles import REFRESH_EVERY_S as PROFILES_EVERY_S
+from spokes.portals.published_profiles import PublishedProfiles
 from spokes.queue.quarantine import Quarantine
-from spokes.routing import load_router
+from spokes.routing import Router, load_router
 
 _FLUSH_EVERY_S: Final = 1.0
 log = structlog.get_logger()
@@ -80,7 +83,8 @@ def create_app(settings: Settings, *, child_folder: Path | None = None) -> web.A
     Raises:
         ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
     """
-    allow_list = AllowList(load_router(settings.handlers).registrations, settings.allowed_events)
+    router = load_router(settings.handlers)
+    allow_list = AllowList(router.registrations, settings.allowed_events)
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     files = open_file_limit()
@@ -90,7 +94,7 @@ def create_app(settings: Settings, *, child_folder: Path | None = None) -> web.A
     app.router.add_get("/healthz", healthz, expect_handler=on_expect_header)
     app.router.add_get("/readyz", readyz, expect_handler=on_expect_header)
     app.router.add_get("/metrics", metrics, expect_handler=on_expect_header)
-    app.cleanup_ctx.append(partial(_services_context, allow_list, body_reader))
+    app.cleanup_ctx.append(partial(_services_context, router, allow_list, body_reader))
     if child_folder is not None and settings.console_key.get_secret_value():
         app[CONSOLE] = ConsoleProxy(
             settings, child_folder, body_reader, app[CONNECTION_LIMITS], max_requests=max_console_requests(files)
@@ -116,7 +120,7 @@ async def _console_context(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _services_context(
-    allow_list: AllowList, body_reader: BodyReader, app: web.Application
+    router: Router, allow_list: AllowList, body_reader: BodyReader, app: web.Application
 ) -> AsyncIterator[None]:
     """Open what the views use, run its background tasks, and close it."""
     settings = app[SETTINGS]
@@ -156,6 +160,8 @@ async def _services_context(
     background.every(REPORT_HELD_EVERY_S, "held alerts", AlertEpisodes(redis).report_held)
     background.every(_FLUSH_EVERY_S, "request metrics", wrapper.flush_metrics)
     background.every(_FLUSH_EVERY_S, "connections", connection_alert.flush)
+    restrictions = PortalAllowLists(allow_list, router, settings.allowed_events, PublishedProfiles(redis))
+    background.every(PROFILES_EVERY_S, "portal settings", restrictions.refresh)
     background.start("durability", partial(_warn_about_durability, redis, durable=admission.durable))
     yield
     await background.close()

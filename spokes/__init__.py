@@ -39,16 +39,17 @@ if TYPE_CHECKING:
     from spokes.handler_settings import HandlerSettings
     from spokes.http.calls import Http, HttpResponse
     from spokes.http.hosts import Host
+    from spokes.portal import EventPortal, PortalSettings
     from spokes.routing import Handler, Route, Router, Uses, uses
     from spokes.tools import CurrentValue, Once, Tools
 
 __all__ = [
     "AmbiguousReference", "AssociatedObject", "Associations", "CRMError", "Condition", "Conflict", "CurrentValue",
-    "Engagements", "Event", "Export", "Handler", "HandlerSettings", "Host", "Http", "HttpResponse", "InvalidRequest",
-    "ItemResult", "ItemResults", "Label", "New", "NotPermitted", "ObjectMerged", "ObjectNotFound", "Objects", "Once",
-    "Privacy", "Properties", "PropertyNotDeclared", "Record", "RetryLater", "Route", "Router", "Services",
-    "SpokesError", "Tools", "TransientCRMError", "Uses", "Value", "canonical_domain", "canonical_email",
-    "canonical_phone", "e164", "uses", "where",
+    "Engagements", "Event", "EventPortal", "Export", "Handler", "HandlerSettings", "Host", "Http", "HttpResponse",
+    "InvalidRequest", "ItemResult", "ItemResults", "Label", "New", "NotPermitted", "ObjectMerged", "ObjectNotFound",
+    "Objects", "Once", "PortalSettings", "Privacy", "Properties", "PropertyNotDeclared", "Record", "RetryLater",
+    "Route", "Router", "Services", "SpokesError", "Tools", "TransientCRMError", "Uses", "Value", "canonical_domain",
+    "canonical_email", "canonical_phone", "e164", "uses", "where",
 ]  # fmt: skip
 
 _MODULES = {
@@ -71,6 +72,7 @@ _MODULES = {
     "spokes.handler_settings": ("HandlerSettings",),
     "spokes.http.calls": ("Http", "HttpResponse"),
     "spokes.http.hosts": ("Host",),
+    "spokes.portal": ("EventPortal", "PortalSettings"),
     "spokes.routing": ("Handler", "Route", "Router", "Uses", "uses"),
     "spokes.tools": ("CurrentValue", "Once", "Tools"),
 }  # fmt: skip

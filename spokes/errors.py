@@ -39,13 +39,14 @@ from spokes.http.errors import (
     HttpUnavailable,
     TransientHttpError,
 )
+from spokes.portal import PortalSettingsInvalid
 
 __all__ = [
     "AmbiguousReference", "CRMError", "CRMUnavailable", "ConfigurationError", "Conflict", "HttpError", "HttpNotSent",
     "HttpRateLimited", "HttpRateReached", "HttpRefusal", "HttpUnavailable", "InvalidRequest", "LeaseLost",
     "NoCredentials", "NotAuthorized", "NotPermitted", "ObjectLocked", "ObjectMerged", "ObjectNotFound",
-    "PermanentCRMError", "PortalMoving", "PropertyNotDeclared", "ProxyRefusal", "RateLimited", "RetryLater",
-    "SpokesError", "TransientCRMError", "TransientHttpError",
+    "PermanentCRMError", "PortalMoving", "PortalSettingsInvalid", "PropertyNotDeclared", "ProxyRefusal", "RateLimited",
+    "RetryLater", "SpokesError", "TransientCRMError", "TransientHttpError",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers know the new name only

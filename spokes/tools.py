@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from spokes.crm.records import Record
     from spokes.crm.services import Services
     from spokes.http.calls import Http
+    from spokes.portal import EventPortal
 
 
 class Once(Protocol):
@@ -66,6 +67,7 @@ class Tools:
     _crm: "Services | None" = None
     _http_factory: "Callable[[], Http] | None" = None
     _http: "Http | None" = None
+    _portal_factory: "Callable[[], EventPortal] | None" = None
 
     standing = DeprecatedAlias("current_value")
     forget = DeprecatedAlias("purge")
@@ -94,6 +96,13 @@ class Tools:
                 raise RuntimeError("these tools were made without HTTP calls")
             self._http = self._http_factory()
         return self._http
+
+    @property
+    def portal(self) -> "EventPortal":
+        """The portal of the event: its id, name, time zone, currency and settings; see EventPortal."""
+        if self._portal_factory is None:
+            raise RuntimeError("these tools were made without a portal")
+        return self._portal_factory()
 
     @property
     def once(self) -> Once:

@@ -40,6 +40,8 @@ from spokes.crm.scopes import Declaration, log_scope_differences
 from spokes.crm.services import CRM
 from spokes.portals.directory import REFRESH_EVERY_S as REFRESH_PORTALS_EVERY_S
 from spokes.portals.directory import PortalDirectory
+from spokes.portals.published_profiles import REFRESH_EVERY_S as PROFILES_EVERY_S
+from spokes.portals.published_profiles import PublishedProfiles
 from spokes.queue.default_queue import DefaultQueueWatch
 from spokes.queue.erased_objects import REFRESH_EVERY_S
 from spokes.queue.portal_pauses import PortalPauses
@@ -71,10 +73,12 @@ from workers.upkeep.blocked_worker import end_blocked_worker
 from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
 from workers.upkeep.left_traces import EXAMINE_EVERY_S, LeftTraces
 from workers.upkeep.loop_watchdog import Watchdog
+from workers.upkeep.portal_settings import publish_profiles
 
 _POLL_S: Final = 0.5  # a fallback: a message wakes us for each queued job
 _JOBS_SHUTDOWN_S: Final = 20  # for running jobs, after SIGTERM; Heroku kills a dyno after 30 s
 _CLOSE_TIMEOUT_S: Final = 7  # for closing after that, if Redis or the audit store does not answer
+_PUBLISH_TIMEOUT_S: Final = 5.0  # at start, for the settings of portals in SQL; Redis has a copy of them
 _NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _NO_LIMIT: Final = 1_000_000_000
 _TRACED_CALLS_PER_TASK: Final = 3  # tasks beyond MAX_OBJECTS: see LanePool, and those of handlers that were given up
@@ -130,6 +134,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
                 outage=outage,
                 trace=trace,
                 directory=directory,
+                profiles=await _read_profiles(settings, redis, is_publisher=has_upkeep),
             )
             opening.push_async_callback(parts.close)
             opening.push_async_callback(parts.refused_token.close)
@@ -176,7 +181,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
             await parts.erased.refresh()  # before the first event is claimed
             background.every(REFRESH_EVERY_S, "erased objects", parts.erased.refresh)
             await _learn_portal(crm, router, redis, outage)
-            _watch_portals(background, directory)
+            _watch_portals(background, directory, parts.profiles)
             background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
             background.every(REPORT_EVERY_S, "token reports", parts.refused_token.report)
             background.every(CHECK_EVERY_S, "token check", parts.refused_token.check)
@@ -247,7 +252,22 @@ async def _open_crm(settings: Settings, redis: Redis, opening: AsyncExitStack) -
     return crm, installed.directory
 
 
-def _watch_portals(background: Background, directory: PortalDirectory | None) -> None:
+async def _read_profiles(settings: Settings, redis: Redis, *, is_publisher: bool) -> PublishedProfiles:
+    """Return the settings of portals, read before the first event is claimed."""
+    profiles = PublishedProfiles(redis)
+    with suppress(RedisError, OSError, TimeoutError):  # they are read again every few seconds
+        if is_publisher:
+            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+                await publish_profiles(settings, redis)
+        await profiles.refresh()
+    return profiles
+
+
+def _watch_portals(background: Background, directory: PortalDirectory | None, profiles: PublishedProfiles) -> None:
+    async def read_profiles() -> None:
+        await profiles.refresh()
+
+    background.every(PROFILES_EVERY_S, "portal settings", read_profiles)
     if directory is not None:
         background.every(REFRESH_PORTALS_EVERY_S, "portals", directory.refresh)
 

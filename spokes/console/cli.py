@@ -117,7 +117,7 @@ COMMANDS: Final = (
     CommandSpec("resume", "spokes.console.commands.pause:resume", "Resume a paused portal.", _ACT),
     CommandSpec(
         "portals",
-        "spokes.console.commands.portals:app",
+        "spokes.console.commands.portal.portals:app",
         "Show the portals that installed the app; name, pause or disconnect one.",
         _ACT,
     ),

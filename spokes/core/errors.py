@@ -19,6 +19,7 @@ SpokesError
 ├── SubscriptionOutcomeUnknown  HubSpot's answer to such a call was lost
 ├── RetryLater                  a handler wants its event again later
 ├── LeaseLost                   another worker may own the object now; this one writes nothing more to it
+├── PortalSettingsInvalid       a setting of handlers' own is missing or invalid for a portal: spokes/portal.py
 ├── PropertyNotDeclared         a handler uses a property of a record that it did not declare
 ├── CRMError                    a HubSpot call failed
 │   ├── NotAuthorized           401: neither transient nor permanent; somebody must check the token
@@ -223,9 +224,8 @@ class PropertyNotDeclared(SpokesError, KeyError):
     def __init__(self, service: str, property_name: str) -> None:
         self.service = service
         self.property_name = property_name
-        super().__init__(
-            f'{self.property_path or "a property"} was not read: add it to @uses(reads={{"{service}": (...)}})'
-        )
+        declaration = f'@uses(reads={{"{service}": (...)}})'
+        super().__init__(f"{self.property_path or 'a property'} was not read: add it to {declaration}")
 
     @property
     def property_path(self) -> str:

@@ -234,7 +234,7 @@ class Objects:
         if any(map(is_midnight_elsewhere, properties.values())):
             portal_id, context = self._access.portal_id, self._access.context
             properties = await self._queues.schemas.with_own_days(portal_id, self.type, properties, context)
-        return validate_properties(self.type, properties, self._queues.rules)
+        return validate_properties(self.type, properties, self._queues.rules_for(self._access.portal_id))
 
 
 class _Merger(UnbatchedWriter):

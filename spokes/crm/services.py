@@ -133,6 +133,10 @@ class CRM:
         self._client = paced_client
         self._queues = BatchQueues(paced_client, paths, rules=rules)
 
+    def use_regions(self, region: "Callable[[int], str]") -> None:
+        """Take the country of phone numbers without a + from `region`, which is called with the portal."""
+        self._queues.region = region
+
     def observe_calls(self, observer: CallObserver) -> None:
         """Have `observer` take note of the end of each call."""
         self._client.observer = observer

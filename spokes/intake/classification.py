@@ -165,6 +165,7 @@ def _by_priority(events: list[Event], priority: Priority | None) -> dict[Priorit
 def _classify_group(
     portal_id: int, priority: Priority, events: list[Event], *, allow_list: AllowList, keys: EventKeys, now_ms: int
 ) -> ClassifiedDelivery:
+    allow_list = allow_list.for_portal(portal_id)
     allowed = [event for event in events if allow_list.allows(event)]
     ignored = Counter(event.subscription_type for event in events if not allow_list.allows(event))
     delivery = ClassifiedDelivery(

@@ -86,6 +86,8 @@ class FastPath:
             if len(portals) != 1 or (self._portal_ids and portals.isdisjoint(self._portal_ids)):
                 return None
             (portal_id,) = portals
+            if portal_id in self._allow_list.portals:  # it has an allow list of its own
+                return None
             ignored: list[Arrival] = []
             deliveries = [
                 self._classify_group(portal_id, priority, group, now_ms, ignored)

@@ -3,6 +3,7 @@
 Client secret and tokens travel in the form's body or the Authorization header, never in a URL.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +18,14 @@ from spokes.core.clock import now_ms
 from spokes.core.json_fields import read_id
 from spokes.crm.transport.error_mapping import parse_retry_after
 from spokes.portals.oauth_errors import OAuthUnavailable, PortalRevoked, oauth_error
+from spokes.portals.profile import AccountDetails
 from spokes.portals.store import DEFAULT_LIFETIME_S, Tokens
 
 _MAX_BODY_BYTES: Final = 256 * 1024
 _MAX_TOKEN_LENGTH: Final = 16_384  # characters; HubSpot advises room for more than 512
 _LONGEST_LIFETIME_S: Final = 30 * 86_400
 _TIMEOUT_S: Final = 20.0
+_ACCOUNT_TIMEOUT_S: Final = 5.0  # a person waits for the page at the end of an install
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,16 @@ class OAuthClient:
             raise PortalRevoked
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             raise OAuthUnavailable(str(body.get("category") or status))
+
+    async def account(self, access_token: str) -> AccountDetails | None:
+        """Return what HubSpot says about the account of an access token, None if it does not answer in time."""
+        path = f"/account-info/{self._version}/details"
+        try:
+            async with asyncio.timeout(_ACCOUNT_TIMEOUT_S):
+                status, _, body = await self._send("GET", path, None, {"Authorization": f"Bearer {access_token}"})
+        except (OAuthUnavailable, TimeoutError):
+            return None
+        return AccountDetails.from_details(body) if status == HTTPStatus.OK else None
 
     async def close(self) -> None:
         """Close the connections."""

@@ -213,6 +213,15 @@ class PortalStore:
                 change.values(tokens=None, token_expires_at=0, generation=INSTALLED_PORTALS.c.generation + 1)
             )
 
+    async def sealed(self) -> Sequence[tuple[int, bytes]]:
+        """Return the sealed tokens by portal."""
+        rows: Sequence[tuple[int, bytes]] = ()
+        after = 0
+        while page := await self._sealed_rows(after):
+            after = page[-1][0]
+            rows = (*rows, *((portal_id, sealed.encode()) for portal_id, sealed in page))
+        return rows
+
     async def reseal(self) -> tuple[int, Sequence[int]]:
         """Reseal the tokens sealed by an older key with the newest one.
 

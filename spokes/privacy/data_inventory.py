@@ -99,6 +99,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.TOKEN_SCAN_FOUND: _NOTHING_PERSONAL,
     keys.SEALED_PREFIX + "{portal_id}": _NOTHING_PERSONAL,
     keys.REFRESHES: _NOTHING_PERSONAL,
+    keys.PORTAL_PROFILES: _NOTHING_PERSONAL,
     keys.APP_BACKOFF: _NOTHING_PERSONAL,
     "spokes:{portal_id}:refresh": _NOTHING_PERSONAL,
     "spokes:{portal_id}:refresh:backoff": _NOTHING_PERSONAL,
@@ -177,6 +178,10 @@ TABLES: Final[dict[str, StoredData]] = {
     "installed_portals": StoredData(
         "portals that installed the app: name, scopes, state; OAuth tokens, sealed",
         "tokens until uninstalled, name and scopes UNINSTALLED_DAYS longer", _PROCESSING, _NO_PERSON,
+    ),
+    "portal_settings": StoredData(
+        "settings of single portals; those of handlers' own are sealed", "UNINSTALLED_DAYS after the uninstall",
+        _PROCESSING, _NO_PERSON,
     ),
     "push_subscriptions": StoredData("subscriptions of the app that we created", "none", _PROCESSING, _NO_PERSON),
     "gaps": StoredData(

@@ -24,6 +24,8 @@ from spokes.core.clock import now_ms
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
+from spokes.portals.profile_store import ProfileStore
+from spokes.portals.published_profiles import publish
 from spokes.portals.store import ERASED, InstalledPortal, PortalState, PortalStore
 from spokes.privacy.portal_purge import UNINSTALLED, portal_keys, purge_portal
 from spokes.privacy.requests import RequestState
@@ -43,6 +45,7 @@ class PortalErasures:
         self._redis = redis
         self._engine = engine
         self._store = PortalStore(engine, Vault.from_settings(settings))
+        self._profiles = ProfileStore(engine, self._store.vault)
         self._quarantine = Quarantine.from_settings(redis, settings)
 
     async def run(self) -> int:
@@ -94,6 +97,8 @@ class PortalErasures:
             "records": records, "incident_texts": texts, "requests": requests, "uninstalled_at": portal.changed_at,
         }  # fmt: skip
         await append_now(self._redis, AuditRecord(action=Action.PORTAL_ERASED, portal_id=portal_id, detail=detail))
+        await self._profiles.delete(portal_id)
+        await publish(self._redis, await self._profiles.read_all())
         is_erased = await self._store.mark_erased(portal_id)
         log.info("portal_erased" if is_erased else "portal_installed_again", portal_id=portal_id)
         return is_erased

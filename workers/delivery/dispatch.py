@@ -45,6 +45,7 @@ from workers.delivery.once import OnceGuard
 from workers.delivery.resolution import (
     COALESCED,
     ECHO,
+    HANDLER_OFF,
     HANDLER_PAUSED,
     HELD_S,
     INTERNAL_ERROR,
@@ -72,6 +73,7 @@ from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
 from workers.handlers.entries import route_of
 from workers.handlers.limits import HandlerLimits
+from workers.handlers.portals import HandlerPortals
 from workers.http.handler_http import HandlerHttp
 from workers.http.session import HttpSession
 from workers.protected_process import ProcessCallRefused
@@ -121,7 +123,9 @@ class Dispatcher:
         timeouts: HandlerTimeouts,
         http: HttpSession,
         alerts: BackgroundAlerts,
+        portals: HandlerPortals,
     ) -> None:
+        self._portals = portals
         self._settings = settings
         self._redis = redis
         self._router = router
@@ -189,9 +193,8 @@ class Dispatcher:
             with suppress(RedisError, OSError):  # without the record, a rewrite loop goes one more round
                 await self._rewrite_loops.record_writes(event, route.name, writes, is_shared=bool(item.handler))
         if resolution.delay_s is not None:
-            behind = replace(
-                parked_for("behind_another", resolution.delay_s), waits_for_calls=resolution.waits_for_calls
-            )
+            behind = parked_for("behind_another", resolution.delay_s)
+            behind = replace(behind, waits_for_calls=resolution.waits_for_calls)
             return CallResult(resolution, handler, writes, blocks_later_calls=behind)
         if resolution is SUPERSEDED and (name := item.ordering_key):
             # The run that applied the newer change may have lost its lease before it could settle.
@@ -244,8 +247,8 @@ class Dispatcher:
             if resolution is ECHO:
                 await self._rewrite_loops.on_echo(event, route)
             return resolution
-        if route is None:
-            return _without_handler(call.item)
+        if route is None or self._portals.is_off(event, route.name):
+            return _without_handler(call.item) if route is None else HANDLER_OFF
         if self._pauses.is_paused(event.portal_id):
             return _PORTAL_PAUSED
         if self._refused_token.is_refused and event.portal_id in self._refused_token.stopped_portals:
@@ -281,11 +284,12 @@ class Dispatcher:
             partial(OnceGuard, self._redis, event, route.name, is_shared=bool(item.handler)),
             current_value,
             partial(purge_object, self._redis, self._quarantine, event, self._object_hash_key),
-            self._settings.default_region,
+            self._portals.region(event.portal_id),
             attempt,
             call.oldest_event,
             len(call.coalesced),
             _http_factory=partial(HandlerHttp, self._http, self._pauses.calls.breaker, item, route, lane),
+            _portal_factory=partial(self._portals.portal, event.portal_id),
         )
         delivery_id = item.delivery_run.delivery.id
         if _LOGGED_DELIVERY_ID.get() != delivery_id:  # binding costs more than many handlers

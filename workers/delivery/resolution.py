@@ -114,6 +114,7 @@ LEASE_LOST: Final = Resolution(Outcome.PARKED, "lease_lost", 1.0, counts_as_atte
 MERGED_AWAY: Final = Resolution(Outcome.PARKED, "record_merged_away", 0.0, counts_as_attempt=False)
 
 
+HANDLER_OFF: Final = Resolution(Outcome.DISCARDED, "handler_off", counts_as_attempt=False)  # in this portal
 UNINSTALLED: Final = Resolution(Outcome.DISCARDED, "uninstalled", counts_as_attempt=False)
 NO_CREDENTIALS: Final = Resolution(Outcome.DEAD, NoCredentials.reason, counts_as_attempt=False)
 NO_CREDENTIALS_PARK_S: Final = 86_400.0

@@ -26,6 +26,7 @@ from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.core.telemetry.sentry import record_span
 from spokes.core.telemetry.setup import log_canonical_line, report_error
 from spokes.portals.directory import PortalDirectory
+from spokes.portals.published_profiles import PublishedProfiles
 from spokes.queue.erased_objects import ErasedObjects
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
@@ -44,6 +45,7 @@ from workers.delivery.merge_map import MergeMap
 from workers.delivery.missing_credentials import MissingCredentials
 from workers.delivery.resolution import ERASED, HANDLER_STUCK, WORKER_DIED, Resolution, parked_for
 from workers.delivery.settlement import Settlement
+from workers.handlers.portals import HandlerPortals
 from workers.http.session import HttpSession
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard, settled_keys
@@ -216,12 +218,14 @@ class WorkerParts:
     timeouts: HandlerTimeouts
     http: HttpSession
     alerts: BackgroundAlerts
+    profiles: PublishedProfiles
     claimed_events: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(PRIORITIES, 0))  # of running jobs
 
     @classmethod
     def start(
         cls, settings: Settings, redis: Redis, router: Router, crm: "CRM", pauses: PortalPauses, *, holder: str,
         outage: RedisOutage, trace: CrashTrace | None = None, directory: PortalDirectory | None = None,
+        profiles: PublishedProfiles | None = None,
     ) -> Self:  # fmt: skip
         """Make the parts, and run lanes until `close`; `holder` is our name, which no other process has."""
         ready = ReadyLanes()
@@ -229,6 +233,9 @@ class WorkerParts:
         merge_map = MergeMap(redis)
         settlement = Settlement(redis, holder, outage)
         alerts = BackgroundAlerts(redis)
+        profiles = profiles or PublishedProfiles(redis)
+        portals = HandlerPortals(settings, router, profiles)
+        crm.use_regions(portals.region)
         timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout), trace)  # noqa: PLW0108 - `parts` is assigned below
         refused_token = RefusedToken(
             redis,
@@ -256,6 +263,7 @@ class WorkerParts:
                 timeouts=timeouts,
                 http=http,
                 alerts=alerts,
+                portals=portals,
             ),
             lanes=LaneManager(redis, holder, outage, ready, partial(fail_item, alerts=alerts)),
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
@@ -267,6 +275,7 @@ class WorkerParts:
             timeouts=timeouts,
             http=http,
             alerts=alerts,
+            profiles=profiles,
         )
         parts.lane_pool.start(partial(work_lane, parts=parts))
         return parts

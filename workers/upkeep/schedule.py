@@ -48,6 +48,7 @@ from workers.upkeep.gap_watch import watch_gaps, watch_silence
 from workers.upkeep.journal_watch import watch_journal
 from workers.upkeep.lost_events import watch_lost_events
 from workers.upkeep.portal_lifecycles import APPLY_EVERY_S, apply_lifecycles
+from workers.upkeep.portal_settings import publish_profiles
 from workers.upkeep.subscription_watch import watch_subscriptions
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("subscriptions", 600, lambda: watch_subscriptions(settings, redis, engine, episodes)),
         PeriodicJob("erasures", 3600, resume_erasures),
         *([PeriodicJob("portal erasures", 60, erase_portals)] if settings.hubspot_client_id else []),
+        PeriodicJob("portal settings", 60, lambda: publish_profiles(settings, redis, engine)),
         PeriodicJob("checkpoint", 3600, lambda: push_checkpoint(settings, engine, episodes)),
         PeriodicJob(
             "verification",

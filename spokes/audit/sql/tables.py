@@ -164,6 +164,16 @@ INSTALLED_PORTALS: Final = Table(
     Column("token_expires_at", _BIGINT, nullable=False),
 )
 
+# What operators have set for single portals, and HubSpot's facts about their accounts, as JSON; see
+# spokes/portals/profile.py.
+PORTAL_SETTINGS: Final = Table(
+    "portal_settings",
+    METADATA,
+    Column("portal_id", _BIGINT, primary_key=True, autoincrement=False),
+    Column("settings", Text, nullable=False),
+    Column("changed_at", _BIGINT, nullable=False),
+)
+
 # Push subscriptions that we created, by event (a registration); `subscription_id` is NULL until HubSpot confirms it.
 PUSH_SUBSCRIPTIONS: Final = Table(
     "push_subscriptions",

@@ -1,32 +1,44 @@
 """`secrets list|reseal|fingerprints`: secrets stored encrypted in Redis and SQL, and HubSpot's. None is shown."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from getpass import getuser
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import typer
 from redis.asyncio import Redis
 
 from spokes.audit.records import Action
-from spokes.audit.sql.engine import open_engine
 from spokes.audit.stream import append_now
+from spokes.console.audit_store import open_audit_store
 from spokes.console.operator_audit import operator_record
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, print_json, print_message, print_table
+from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
 from spokes.core.telemetry.secret_ages import secret_fingerprints
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
+from spokes.portals.profile_store import ProfileStore
 from spokes.portals.store import PortalStore
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="List the secrets stored encrypted in Redis, re-encrypt them with a new key, and show fingerprints.",
+    help="List the secrets stored encrypted in Redis and SQL, re-encrypt them with a new key, and show fingerprints.",
 )
 T = TypeVar("T")
+
+
+class SealedStore(Protocol):
+    """A table with one sealed value for each portal."""
+
+    async def sealed(self) -> Sequence[tuple[int, bytes]]:
+        """Return the sealed values by portal."""
+
+    async def reseal(self) -> tuple[int, Sequence[int]]:
+        """Reseal with the newest key; return how many, and the portals whose value no key opens."""
 
 
 @app.command(name="list")
@@ -37,7 +49,7 @@ def list_secrets(as_json: JsonOption = False) -> None:
     """
     settings = Settings.from_env()
     vault = Vault.from_settings(settings)
-    stored = asyncio.run(_with_redis(settings, _stored_secrets))
+    stored = asyncio.run(_with_redis(settings, partial(_stored_secrets, settings=settings)))
     rows = [(secret.portal_id, secret.name, vault.uses_newest_key(secret.sealed)) for secret in stored]
     if as_json:
         print_json(*({"portal_id": portal, "name": name, "newest_key": newest} for portal, name, newest in rows))
@@ -89,23 +101,38 @@ def fingerprints(as_json: JsonOption = False) -> None:
         print_table(("Variable", "Fingerprint"), ((name, fingerprint) for fingerprint, name in names.items()))
 
 
-async def _stored_secrets(redis: Redis, vault: Vault) -> list[StoredSecret]:
-    return await StoredSecrets(redis, vault).list_all()
+async def _stored_secrets(redis: Redis, vault: Vault, settings: Settings) -> list[StoredSecret]:
+    in_sql = await _for_stores(settings, lambda store: store.sealed())
+    return sorted([
+        *await StoredSecrets(redis, vault).list_all(),
+        *(StoredSecret(portal_id, name, sealed) for name, rows in in_sql.items() for portal_id, sealed in rows),
+    ])  # fmt: skip
 
 
 async def _reseal(redis: Redis, vault: Vault, settings: Settings) -> tuple[int, list[StoredSecret]]:
     count, unreadable = await StoredSecrets(redis, vault).reseal()
-    if settings.hubspot_client_id:
-        engine = open_engine(settings.database_address)
-        try:
-            portal_count, portals = await PortalStore(engine, vault).reseal()
-        finally:
-            await engine.dispose()
+    for name, (portal_count, portals) in (await _for_stores(settings, lambda store: store.reseal())).items():
         count += portal_count
-        unreadable += [StoredSecret(portal_id, "oauth_tokens", b"") for portal_id in portals]
+        unreadable += [StoredSecret(portal_id, name, b"") for portal_id in portals]
     detail = {"resealed": count, "unreadable": len(unreadable)}
     await append_now(redis, operator_record(Action.SECRETS_RESEALED, detail, actor=getuser()))
     return count, unreadable
+
+
+async def _for_stores(settings: Settings, work: Callable[[SealedStore], Coroutine[None, None, T]]) -> dict[str, T]:
+    """Return the result of `work` for each table with sealed values; without installs, the tables may not exist."""
+    vault = Vault.from_settings(settings)
+    try:
+        async with open_audit_store(settings) as engine:
+            stores: dict[str, SealedStore] = {
+                "oauth_tokens": PortalStore(engine, vault),
+                "portal_settings": ProfileStore(engine, vault),
+            }
+            return {name: await work(store) for name, store in stores.items()}
+    except AuditUnavailable:
+        if settings.hubspot_client_id:
+            raise
+        return {}
 
 
 async def _with_redis(settings: Settings, work: Callable[[Redis, Vault], Coroutine[None, None, T]]) -> T:

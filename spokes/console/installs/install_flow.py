@@ -6,7 +6,7 @@ nothing and leaves an earlier one of the portal as it is.
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -27,6 +27,8 @@ from spokes.core.settings import Settings
 from spokes.crm.scopes import ScopeRequirement, requested_scopes, required_scopes
 from spokes.portals.oauth_client import OAuthClient, OAuthTokenInfo
 from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable
+from spokes.portals.profile_store import ProfileStore
+from spokes.portals.published_profiles import publish
 from spokes.portals.store import PortalStore, Tokens
 from spokes.routing import Router, load_router
 
@@ -163,7 +165,18 @@ class InstallFlow:
         await append_now(self._redis, record)
         await self._store.save_install(info.hub_id, tokens, info.scopes)
         await end_reinstall_alert(self._redis, info.hub_id)
+        await self._save_account(info.hub_id, tokens)
         log.info("portal_installed", portal_id=info.hub_id)
+
+    async def _save_account(self, portal_id: int, tokens: Tokens) -> None:
+        """Store what HubSpot says about the account; the portal is installed without it too."""
+        account = await self._client.account(tokens.access_token.get_secret_value())
+        if account is None:
+            log.warning("account_unknown", portal_id=portal_id)
+            return
+        profiles = ProfileStore(self._store.engine, self._store.vault)
+        await profiles.change(portal_id, lambda profile: replace(profile, account=account))
+        await publish(self._redis, await profiles.read_all())
 
     def _router(self) -> Router:
         return load_router(self._settings.handlers)

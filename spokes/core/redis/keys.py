@@ -70,6 +70,7 @@ LIVE_PROCESSES: Final = "spokes:processes"
 TOKEN_SCAN_CURSOR: Final = "spokes:watch:cursor"  # noqa: S105 - the name of a key, not a secret
 TOKEN_SCAN_FOUND: Final = "spokes:watch:cursor:found"  # noqa: S105 - likewise
 SEALED_PREFIX: Final = "spokes:sealed:"
+PORTAL_PROFILES: Final = "spokes:portal_settings"
 REFRESHES: Final = "spokes:oauth:refreshes"
 APP_BACKOFF: Final = "spokes:oauth:backoff"
 CONSOLE_USERS: Final = "spokes:console:users"

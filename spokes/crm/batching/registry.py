@@ -1,6 +1,7 @@
 """The batch queues of one process: one per portal, object type and operation, so that callers share calls."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from spokes.crm.batching.archives import ArchiveQueue
@@ -29,9 +30,16 @@ class BatchQueues:
         self.client = client
         self.paths = paths
         self.rules = rules or ValidationRules()
+        self.region: Callable[[int], str] | None = None  # of phone numbers without a +, by portal
         self.schemas = PropertySchemas(client, paths)
         self._linger_s = linger_s
         self._queues: IdleEntries[tuple[Any, ...], BatchQueue[Any, Any]] = IdleEntries(self._make, BatchQueue.is_idle)
+
+    def rules_for(self, portal_id: int) -> ValidationRules:
+        """Return the validation rules of a portal."""
+        if self.region is None or (region := self.region(portal_id)) == self.rules.default_region:
+            return self.rules
+        return replace(self.rules, default_region=region)
 
     def reads(self, portal_id: int, object_type: str, id_property: str = "") -> ReadQueue:
         """The queue that reads objects of a type, by id or by a unique property."""

@@ -7,9 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from spokes.audit.records import Action, AuditRecord
-from spokes.audit.stream import append_now
 from spokes.console.audit_store import open_audit_store
+from spokes.console.commands.portal.settings import read_profile, set_portal, shown
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.disconnecting import Operator, disconnect, find_connected
 from spokes.console.installs.oauth_parts import oauth_client, portal_store
@@ -25,9 +24,9 @@ from spokes.console.output import (
     print_message,
     print_table,
 )
-from spokes.core.errors import HttpProblem
 from spokes.core.settings import Settings
 from spokes.crm.scopes import required_scopes
+from spokes.portals.profile import PortalProfile
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.routing import load_router
 
@@ -37,8 +36,8 @@ app = typer.Typer(
     help="The portals that installed the app: show, pause or disconnect them. See docs/portals.md.",
 )
 
+app.command(name="set")(set_portal)
 _STATES: Final = ("installed", "needs_reinstall", "paused", "uninstalled", "missing_scopes")
-_MAX_NAME: Final = 100  # characters
 PortalArgument = Annotated[int, typer.Argument(help="The portal's id.", min=1)]
 
 
@@ -78,43 +77,21 @@ def list_portals(
 
 @app.command()
 def show(portal_id: PortalArgument, as_json: JsonOption = False) -> None:
-    """Show one portal that installed the app. Exit code 1 when it has not.
+    """Show one portal: its state if it installed the app, and its settings. Exit code 1 without either.
 
     Example: spokes portals show 50112233
     """
-    views = asyncio.run(_views(Settings.from_env(), portal_id))
-    if not views:
+    settings = Settings.from_env()
+    views = asyncio.run(_views(settings, portal_id))
+    profile, own = asyncio.run(read_profile(settings, portal_id))
+    if not views and profile.is_empty:
         print_message(f"Portal {portal_id} has not installed the app. `spokes portals list` shows those that have.")
         raise typer.Exit(1)
     if as_json:
-        print_json(asdict(views[0]))
+        view = asdict(views[0]) if views else {"portal_id": portal_id}
+        print_json(view | {"settings": shown(profile) | {"own": own}})
     else:
-        print_table(("Field", "Value"), _facts(views[0]))
-
-
-@app.command(name="set")
-def set_name(
-    portal_id: PortalArgument,
-    name: Annotated[
-        str, typer.Option(help=f"The name that operators see; at most {_MAX_NAME} characters, empty for none.")
-    ],
-    reason: ReasonOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Set the name of an installed portal, by which lists and searches show it. No personal data.
-
-    `spokes pause PORTAL --handler NAME` switches a handler off in one portal.
-
-    Example: spokes portals set 50112233 --name "Nordlys AS"
-    """
-    name = name.strip()
-    if len(name) > _MAX_NAME or not name.isprintable():
-        raise typer.BadParameter(f"must have at most {_MAX_NAME} printable characters", param_hint="--name")
-    asyncio.run(_set_name(Settings.from_env(), portal_id, name, reason))
-    if as_json:
-        print_json({"portal_id": portal_id, "name": name})
-    else:
-        print(f"Portal {portal_id} is called {name}." if name else f"Portal {portal_id} has no name now.")
+        print_table(("Field", "Value"), [*(_facts(views[0]) if views else ()), *_settings(profile, own)])
 
 
 @app.command()
@@ -171,19 +148,6 @@ async def _pause(settings: Settings, portal_id: int, reason: str) -> None:
         await PortalPauses(redis).operator_pause(portal_id, actor=getpass.getuser(), reason=reason, is_known=True)
 
 
-async def _set_name(settings: Settings, portal_id: int, name: str, reason: str) -> None:
-    async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
-        store = portal_store(settings, engine)
-        if await store.get(portal_id) is None:
-            raise HttpProblem(404, "not_found", f"Portal {portal_id} has not installed the app. Nothing was done.")
-        record = AuditRecord(
-            action=Action.PORTAL_CHANGED, portal_id=portal_id, actor=getpass.getuser(), reason=reason,
-            detail={"changed": ["name"]},
-        )  # fmt: skip
-        await append_now(redis, record)
-        await store.rename(portal_id, name)
-
-
 async def _check_connected(settings: Settings, portal_id: int) -> None:
     async with open_audit_store(settings) as engine:
         await find_connected(portal_store(settings, engine), portal_id)
@@ -203,6 +167,17 @@ async def _disconnect(settings: Settings, portal_id: int, reason: str) -> bool:
 def _row(view: PortalView) -> tuple[object, ...]:
     missing, last = "\n".join(view.scopes_missing), format_utc(view.last_event_at)
     return view.portal_id, view.name, view.state, missing, last, view.backlog + view.parked, view.dead_letters
+
+
+def _settings(profile: PortalProfile, own: list[str]) -> list[tuple[str, object]]:
+    return [
+        ("Handlers", "\n".join(profile.handlers) or "all"),
+        ("Event types", "\n".join(profile.events) or "those of the handlers"),
+        ("Region", profile.region or "the deployment's"),
+        ("Time zone", profile.zone.key),
+        ("Currency", profile.currency or profile.account.currency),
+        ("Settings of handlers' own", "\n".join(own)),
+    ]
 
 
 def _facts(view: PortalView) -> list[tuple[str, object]]:

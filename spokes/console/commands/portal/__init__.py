@@ -1,0 +1,1 @@
+"""The commands for portals: those that installed the app, and what is different for one portal."""
