@@ -7,16 +7,18 @@ from spokes.console.api.response_schemas import Disconnection
 from spokes.console.api.route import not_found
 from spokes.console.installs.portal_views import PortalView, matching
 from spokes.console.queries.records import Page
-from spokes.console.web.portal_list import disconnect_named, visible_portals
+from spokes.console.web.portal_list import disconnect_named, shown_portals, visible_portals
 
 
 async def get_portals(request: web.Request, query: PortalQuery) -> Page[PortalView]:
-    """Return a page of the portals, by id."""
+    """Return a page of the portals. `next` is an id if they are sorted by it, else a position in the list."""
+    views = matching(await visible_portals(request), state=query.state or "", text=query.q, sort=query.sort)
     after = int(query.after) if query.after is not None else 0
-    views = matching(await visible_portals(request), state=query.state or "")
-    following = [view for view in views if view.portal_id > after]
-    shown = tuple(following[: query.limit])
-    return Page(shown, str(shown[-1].portal_id) if len(following) > len(shown) else None)
+    is_by_id = query.sort == "portal"
+    following = [view for view in views if view.portal_id > after] if is_by_id else views[after:]
+    shown = following[: query.limit]
+    position = shown[-1].portal_id if shown and is_by_id else after + len(shown)
+    return Page(tuple(await shown_portals(request, shown)), str(position) if len(following) > len(shown) else None)
 
 
 async def get_portal(request: web.Request, _: None) -> PortalView:
@@ -24,7 +26,8 @@ async def get_portal(request: web.Request, _: None) -> PortalView:
     views = await visible_portals(request, only=int(request.match_info["portal"]))
     if not views:
         raise not_found("portal: it has not installed the app")
-    return views[0]
+    [view] = await shown_portals(request, views)
+    return view
 
 
 async def disconnect_portal(request: web.Request, body: ReasonBody) -> Disconnection:

@@ -171,9 +171,14 @@ class DeadLetterQuery:
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class PortalQuery:
-    """Query of `GET /portals`; `after` is the `next` of the page before, and `state` may be `missing_scopes`."""
+    """Query of `GET /portals`; `after` is the `next` of the page before, and `state` may be `missing_scopes`.
+
+    `q` is a part of the id or the name. Pass the same filter and order for each page.
+    """
 
     state: Literal["installed", "needs_reinstall", "paused", "uninstalled", "missing_scopes"] | None = None
+    q: Annotated[str, StringConstraints(max_length=100)] = ""
+    sort: Literal["portal", "name", "installed", "last_event", "backlog", "lag", "dead_letters", "token"] = "portal"
     limit: PageLimit = 50
     after: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")] | None = None
 

@@ -3,9 +3,8 @@
 Everything is read in a few calls for all portals together, so that thousands can be sorted.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -15,16 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.records import Action
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import HEAD, RECORDS
-from spokes.console.number_input import parse_number
+from spokes.console.queries.budgets import budget_of
 from spokes.console.queries.portal_scope import Portals, can_see
+from spokes.core import clock
 from spokes.core.redis import keys
-from spokes.core.redis.keys import QUEUES
+from spokes.core.settings import Settings
 from spokes.crm.scopes import ScopeRequirement, compare_scopes
+from spokes.portals.portal_backlog import PortalBacklog, portal_backlogs
 from spokes.portals.store import InstalledPortal, PortalState, PortalStore
 from spokes.queue.portal_pauses import PortalPauses
 
 _PAGE: Final = 1000  # portals read from the store at a time
-_MAX_IDS_READ: Final = 20_000  # deliveries of each queue that are counted
 _MAX_RECORDS_READ: Final = 50_000  # newest audit records in which the last event of each portal is searched
 
 
@@ -34,8 +34,9 @@ class PortalView:
 
     `state` is `paused` for an installed portal whose work is paused; `reason` says why it is not installed.
     `last_event_at` is the newest outcome of an event, None if it is not among the newest audit records. `backlog`
-    counts deliveries in the queue, `parked` those that wait for the portal's tokens. `token_expires_at` is 0 without
-    tokens.
+    counts deliveries in the queue, `parked` those that wait for the portal's tokens, and `lag_s` is for how long the
+    first delivery has been due. `token_expires_at` is 0 without tokens. `calls_used` of `calls_limit` calls were made
+    in the last ten seconds; both are None in lists that were not asked for them.
     """
 
     portal_id: int
@@ -50,7 +51,10 @@ class PortalView:
     last_event_at: int | None
     backlog: int
     parked: int
+    lag_s: float
     dead_letters: int
+    calls_used: int | None = None
+    calls_limit: int | None = None
 
 
 SORTS: Final[Mapping[str, Callable[[PortalView], tuple[Any, ...]]]] = {
@@ -59,6 +63,7 @@ SORTS: Final[Mapping[str, Callable[[PortalView], tuple[Any, ...]]]] = {
     "installed": lambda view: (-view.installed_at, view.portal_id),
     "last_event": lambda view: (-(view.last_event_at or 0), view.portal_id),
     "backlog": lambda view: (-view.backlog - view.parked, view.portal_id),
+    "lag": lambda view: (-view.lag_s, view.portal_id),
     "dead_letters": lambda view: (-view.dead_letters, view.portal_id),
     "token": lambda view: (view.token_expires_at, view.portal_id),
 }
@@ -83,12 +88,13 @@ async def installed_portals(
     if not found:
         return []
     paused = await PortalPauses(redis).list()
-    backlog, last_events = await _backlog(redis), await _last_events(engine)
+    backlogs, last_events, now = await portal_backlogs(redis), await _last_events(engine), clock.now_ms()
     parked = await _cardinalities(redis, (keys.parked_deliveries(portal.portal_id) for portal in found))
     dead = await _cardinalities(redis, (keys.dead_letters_by_time(portal.portal_id) for portal in found))
     views = []
     for portal, parked_count, dead_count in zip(found, parked, dead, strict=True):
         comparison = compare_scopes(required, frozenset(portal.scopes))
+        backlog = backlogs.get(portal.portal_id, PortalBacklog())
         is_paused = portal.state is PortalState.INSTALLED and portal.portal_id in paused
         views.append(
             PortalView(
@@ -102,8 +108,9 @@ async def installed_portals(
                 changed_at=portal.changed_at,
                 token_expires_at=portal.token_expires_at,
                 last_event_at=last_events.get(portal.portal_id),
-                backlog=backlog[portal.portal_id],
+                backlog=max(0, backlog.count - parked_count),
                 parked=parked_count,
+                lag_s=max(0.0, (now - backlog.first_due) / 1000) if backlog.count else 0.0,
                 dead_letters=dead_count,
             )
         )
@@ -122,6 +129,21 @@ def matching(views: Iterable[PortalView], *, state: str = "", text: str = "", so
     return sorted(chosen, key=SORTS.get(sort, SORTS["portal"]))
 
 
+async def with_budgets(views: Iterable[PortalView], redis: Redis, settings: Settings) -> list[PortalView]:
+    """Return the portals with the use of their calls; three calls of Redis for each, so pass those that are shown.
+
+    Raises:
+        CRMUnavailable: Redis does not answer.
+    """
+    budget = budget_of(settings, redis)
+    budget.oauth_portals = {view.portal_id for view in views}
+    shown = []
+    for view in views:
+        calls = (await budget.state(view.portal_id))["calls"]
+        shown.append(replace(view, calls_used=calls.used, calls_limit=calls.limit))
+    return shown
+
+
 async def read_portals(store: PortalStore, *, only: int | None = None) -> list[InstalledPortal]:
     """Return all portals that installed the app, by id; or `only` one, if it exists.
 
@@ -137,17 +159,6 @@ async def read_portals(store: PortalStore, *, only: int | None = None) -> list[I
         if len(page) < _PAGE:
             break
     return found
-
-
-async def _backlog(redis: Redis) -> Counter[int]:
-    """Return the number of waiting deliveries by portal, which a delivery's id begins with."""
-    counts: Counter[int] = Counter()
-    for queue in QUEUES.values():
-        for job_id in await redis.zrange(queue, 0, _MAX_IDS_READ - 1):
-            portal_id = parse_number(job_id.decode(errors="replace").partition("-")[0])
-            if portal_id is not None:
-                counts[portal_id] += 1
-    return counts
 
 
 async def _last_events(engine: AsyncEngine) -> dict[int, int]:

@@ -8,7 +8,7 @@ from spokes.console.accounts.policy import Permission, requires
 from spokes.console.installs.portal_views import SORTS, matching
 from spokes.console.web.app_keys import SETTINGS
 from spokes.console.web.forms import form_text, read_form, required_number, required_reason
-from spokes.console.web.portal_list import disconnect_named, visible_portals
+from spokes.console.web.portal_list import disconnect_named, shown_portals, visible_portals
 from spokes.console.web.rendering import render
 from spokes.core import clock
 from spokes.core.errors import HttpProblem
@@ -30,8 +30,9 @@ async def page(request: web.Request) -> web.Response:
     views = matching(everything, state=state, text=text, sort=sort)
     last = max(1, -(-len(views) // _PAGE_SIZE))
     number = min(number, last)
+    shown = await shown_portals(request, views[(number - 1) * _PAGE_SIZE : number * _PAGE_SIZE])
     return render(
-        request, "portals.html", views=views[(number - 1) * _PAGE_SIZE : number * _PAGE_SIZE], count=len(views),
+        request, "portals.html", views=shown, count=len(views),
         total=len(everything), state=state, sort=sort, text=text, number=number, last=last, states=_STATES,
         sorts=tuple(SORTS), now=clock.now_ms(), public_url=request.app[SETTINGS].public_url,
     )  # fmt: skip
@@ -59,6 +60,7 @@ async def _render_portal(request: web.Request, done: str = "") -> web.Response:
     if not views:
         raise HttpProblem(404, "no_such_portal", "This portal has not installed the app.")
     settings = request.app[SETTINGS]
+    [view] = await shown_portals(request, views)
     return render(
-        request, "portal.html", view=views[0], done=done, now=clock.now_ms(), uninstalled_days=settings.uninstalled_days
+        request, "portal.html", view=view, done=done, now=clock.now_ms(), uninstalled_days=settings.uninstalled_days
     )

@@ -24,16 +24,21 @@ class PortalBudget:
     kinds: Mapping[str, LimitState]
 
 
+def budget_of(settings: Settings, redis: Redis) -> RateBudget:
+    """Return the budget of all portals, to be read."""
+    return RateBudget(
+        redis, limit=settings.hubspot_rate_limit, search_limit=settings.hubspot_search_limit,
+        association_limit=settings.hubspot_association_limit,
+    )  # fmt: skip
+
+
 async def portal_budgets(settings: Settings, redis: Redis, portals: Portals) -> tuple[PortalBudget, ...]:
     """Return the budgets of the portals in use, fullest first.
 
     Raises:
         RedisError, OSError, CRMUnavailable: Redis does not answer.
     """
-    budget = RateBudget(
-        redis, limit=settings.hubspot_rate_limit, search_limit=settings.hubspot_search_limit,
-        association_limit=settings.hubspot_association_limit,
-    )  # fmt: skip
+    budget = budget_of(settings, redis)
     in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
     named = set(await read_items(redis, "portal", in_use, int)) | set(settings.portal_ids)
     states = [

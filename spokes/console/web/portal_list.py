@@ -1,11 +1,13 @@
 """The installed portals that the actor of a request may see, and disconnecting one; pages and API share it."""
 
+from collections.abc import Iterable
+
 from aiohttp import web
 
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.disconnecting import Operator, disconnect
-from spokes.console.installs.portal_views import PortalView, installed_portals
+from spokes.console.installs.portal_views import PortalView, installed_portals, with_budgets
 from spokes.console.web.app_keys import ENGINE, OAUTH, PORTAL_STORE, REDIS, SETTINGS
 from spokes.core.errors import HttpProblem
 from spokes.crm.scopes import required_scopes
@@ -25,6 +27,15 @@ async def visible_portals(request: web.Request, *, only: int | None = None) -> l
         app[PORTAL_STORE], app[REDIS], app[ENGINE], request[ACTOR].portals, required,
         optional=settings.hubspot_optional_scopes, only=only,
     )  # fmt: skip
+
+
+async def shown_portals(request: web.Request, views: Iterable[PortalView]) -> list[PortalView]:
+    """Return the portals of a page, with the use of their calls.
+
+    Raises:
+        CRMUnavailable: Redis does not answer.
+    """
+    return await with_budgets(views, request.app[REDIS], request.app[SETTINGS])
 
 
 async def disconnect_named(request: web.Request, portal_id: int, reason: str) -> bool:

@@ -24,6 +24,19 @@ async def test_portals_are_listed_by_state(oauth_environ: dict[str, str], redis:
     assert "needs_reinstall" in spokes(oauth_environ, "portals", "list").stdout
 
 
+async def test_portals_are_searched_and_listed_in_pages(
+    oauth_environ: dict[str, str], redis: Redis, store: PortalStore
+) -> None:
+    await install(store, *range(1, 31), name="shop")
+    await install(store, 31, name="other")
+    pages = [
+        spokes(oauth_environ, "portals", "list", "--search", "sh", "--limit", "20", "--page", page, "--json").stdout
+        for page in ("1", "2", "3")
+    ]
+    found = [[orjson.loads(line)["portal_id"] for line in page.splitlines() if line[:1] == "{"] for page in pages]
+    assert found == [list(range(1, 21)), list(range(21, 31)), []]
+
+
 async def test_wrong_state_names_the_states(oauth_environ: dict[str, str], redis: Redis) -> None:
     result = spokes(oauth_environ, "portals", "list", "--state", "gone")
     assert (result.returncode, "must be one of installed" in result.stderr) == (2, True)

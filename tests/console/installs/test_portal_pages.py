@@ -37,7 +37,8 @@ async def test_page_shows_state_scopes_backlog_and_dead_letters(
     client: TestClient, store: PortalStore, redis: Redis, sqlite_engine: AsyncEngine
 ) -> None:
     await install(store, 11, name="Nordlys AS", scopes=("oauth",))
-    await redis.zadd(keys.QUEUES["interactive"], {"11-1-a": 1, "11-1-b": 2, "12-1-c": 3})
+    later = clock.now_ms() + 3_600_000
+    await redis.zadd(keys.QUEUES["interactive"], {"11-1-a": later, "11-1-b": later, "12-1-c": 3, "11-1-d": later})
     await redis.zadd(keys.parked_deliveries(11), {"11-1-d": 1})
     await redis.zadd(keys.dead_letters_by_time(11), {"k": 1})
     seen = record(portal_id=11)
@@ -46,7 +47,29 @@ async def test_page_shows_state_scopes_backlog_and_dead_letters(
     text = visible_text(page)
     assert "1 installed the app" in text
     shown_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seen.at / 1000))
-    assert f"11 Nordlys AS installed scopes missing {shown_at} 3 1" in text
+    assert f"11 Nordlys AS installed scopes missing {shown_at} 3 - 0 of 110 1" in text
+
+
+async def test_lag_is_for_how_long_the_first_delivery_has_been_due(
+    client: TestClient, store: PortalStore, redis: Redis
+) -> None:
+    await install(store, 11, 12)
+    due = clock.now_ms() - 7_200_000
+    await redis.zadd(keys.QUEUES["import"], {"12-1-a": due, "12-1-b": due + 60_000})
+    visitor = await Visitor.signed_in(client, Role.VIEWER)
+    assert await listed(visitor, sort="lag") == [12, 11]
+    assert "2 h" in visible_text((await visitor.get("/console/portals/12"))[1])
+
+
+async def test_backlog_of_one_portal_hides_no_other(client: TestClient, store: PortalStore, redis: Redis) -> None:
+    await install(store, 11, 12)
+    await redis.zadd(keys.QUEUES["interactive"], {f"11-1-{number}": 1 for number in range(25_000)})
+    await redis.zadd(keys.QUEUES["interactive"], {"12-1-a": 2})
+    visitor = await Visitor.signed_in(client, Role.VIEWER)
+    text = visible_text((await visitor.get("/console/portals", sort="backlog"))[1])
+    assert "25,000" in text
+    assert await listed(visitor, q="12") == [12]
+    assert "Waiting deliveries 1" in visible_text((await visitor.get("/console/portals/12"))[1])
 
 
 async def test_portals_are_filtered_and_sorted(client: TestClient, store: PortalStore, redis: Redis) -> None:

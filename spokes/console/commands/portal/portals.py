@@ -12,7 +12,7 @@ from spokes.console.commands.portal.settings import read_profile, set_portal, sh
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.disconnecting import Operator, disconnect, find_connected
 from spokes.console.installs.oauth_parts import oauth_client, portal_store
-from spokes.console.installs.portal_views import SORTS, PortalView, installed_portals, matching
+from spokes.console.installs.portal_views import SORTS, PortalView, installed_portals, matching, with_budgets
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import (
     JsonOption,
@@ -56,23 +56,29 @@ def list_portals(
     sort: Annotated[
         str, typer.Option(help=f"By {', '.join(SORTS)}.", callback=lambda text: _one_of(tuple(SORTS), text))
     ] = "portal",
+    text: Annotated[str, typer.Option("--search", help="Only with this text in the id or name.")] = "",
     limit: Annotated[int, typer.Option(help="Maximum number of portals.", min=1)] = 200,
+    page: Annotated[int, typer.Option(help="Page of --limit portals to show.", min=1)] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Show the portals that installed the app, with their state, backlog and dead letters.
 
     Example: spokes portals list --state needs_reinstall
     """
-    views = matching(asyncio.run(_views(Settings.from_env())), state=state, sort=sort)
+    first = (page - 1) * limit
+    count, views = asyncio.run(_page(Settings.from_env(), state, text, sort, slice(first, first + limit)))
     if as_json:
-        print_json(*map(asdict, views[:limit]))
-    elif not views:
-        print_message("No portal has installed the app." if not state else "No portal is in this state.")
+        print_json(*map(asdict, views))
+    elif not count:
+        print_message("No portal matches." if state or text else "No portal has installed the app.")
     else:
-        columns = ("Portal", "Name", "State", "Scopes missing", "Last event (UTC)", "Backlog", "Dead letters")
-        print_table(columns, map(_row, views[:limit]))
-    if len(views) > limit:
-        print_message(f"Only {limit} of {len(views)} are shown; --limit shows more.")
+        columns = ("Portal", "Name", "State", "Scopes missing", "Scopes without need", "Last event (UTC)", "Backlog")
+        print_table(
+            (*columns, "Lag (s)", "Calls in 10 s", "Dead letters", "Access token until (UTC)"), map(_row, views)
+        )
+    if len(views) < count:
+        shown = f"{first + 1} to {first + len(views)}" if views else "None"
+        print_message(f"{shown} of {count} are shown; --page and --limit show others.")
 
 
 @app.command()
@@ -82,7 +88,7 @@ def show(portal_id: PortalArgument, as_json: JsonOption = False) -> None:
     Example: spokes portals show 50112233
     """
     settings = Settings.from_env()
-    views = asyncio.run(_views(settings, portal_id))
+    views = asyncio.run(_one(settings, portal_id))
     profile, own = asyncio.run(read_profile(settings, portal_id))
     if not views and profile.is_empty:
         print_message(f"Portal {portal_id} has not installed the app. `spokes portals list` shows those that have.")
@@ -133,6 +139,18 @@ def disconnect_portal(
         print(f"Portal {portal_id} is disconnected.{note}")
 
 
+async def _page(settings: Settings, state: str, text: str, sort: str, part: slice) -> tuple[int, list[PortalView]]:
+    """Return how many portals match, and some of them."""
+    async with operator_redis(settings) as redis:
+        views = matching(await _views(settings), state=state, text=text, sort=sort)
+        return len(views), await with_budgets(views[part], redis, settings)
+
+
+async def _one(settings: Settings, portal_id: int) -> list[PortalView]:
+    async with operator_redis(settings) as redis:
+        return await with_budgets(await _views(settings, portal_id), redis, settings)
+
+
 async def _views(settings: Settings, only: int | None = None) -> list[PortalView]:
     required = required_scopes(handler_declarations(load_router(settings.handlers)))
     async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
@@ -165,8 +183,10 @@ async def _disconnect(settings: Settings, portal_id: int, reason: str) -> bool:
 
 
 def _row(view: PortalView) -> tuple[object, ...]:
-    missing, last = "\n".join(view.scopes_missing), format_utc(view.last_event_at)
-    return view.portal_id, view.name, view.state, missing, last, view.backlog + view.parked, view.dead_letters
+    missing, excess = "\n".join(view.scopes_missing), "\n".join(view.scopes_excess)
+    backlog, token = view.backlog + view.parked, format_utc(view.token_expires_at)
+    facts = (view.portal_id, view.name, view.state, missing, excess, format_utc(view.last_event_at), backlog)
+    return *facts, round(view.lag_s), f"{view.calls_used} of {view.calls_limit}", view.dead_letters, token
 
 
 def _settings(profile: PortalProfile, own: list[str]) -> list[tuple[str, object]]:
@@ -194,5 +214,7 @@ def _facts(view: PortalView) -> list[tuple[str, object]]:
         ("Last event (UTC)", format_utc(view.last_event_at)),
         ("Waiting deliveries", view.backlog),
         ("Deliveries that wait for tokens", view.parked),
+        ("First of them due for (s)", round(view.lag_s)),
+        ("Calls in 10 s", f"{view.calls_used} of {view.calls_limit}"),
         ("Dead letters", view.dead_letters),
     ]
