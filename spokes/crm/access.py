@@ -120,6 +120,7 @@ class UnleasedContext:
     """The context of callers without a lease, such as operator actions: nothing is refused, writes are collected."""
 
     __slots__ = ("priority", "writes")
+    has_failed_before = False
 
     def __init__(self, writes: list[WriteRecord] | None = None, *, priority: Priority = "interactive") -> None:
         self.priority: Priority = priority

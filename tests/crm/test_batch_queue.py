@@ -25,7 +25,7 @@ from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.batching.updates import PropertyUpdate
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.client import HubSpotClient
-from spokes.crm.transport.paced_client import PacedClient
+from spokes.crm.transport.paced_client import PacedClient, UncheckedContext
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import RateBudget
 from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
@@ -359,6 +359,7 @@ async def test_submissions_that_lost_their_lease_are_left_out_of_the_halves_of_a
 
     class LeasedUntilRefused(NamedTuple):
         priority: Priority = "interactive"
+        has_failed_before: bool = False
 
         def before_send(self) -> None:
             if refusals:
@@ -389,6 +390,38 @@ async def test_partial_failure_of_an_update_is_the_named_inputs_error(redis: Red
 async def test_transient_failure_of_an_update_is_not_retried(redis: Redis) -> None:
     async with open_queues(redis, lambda _: json_response({}, 502)) as setup:
         results = await asyncio.gather(setup.update("1", a="x"), setup.update("2", a="x"), return_exceptions=True)
+
+    assert [type(result) for result in results] == [CRMUnavailable] * 2
+    assert len(setup.hubspot.requests) == 1
+
+
+async def test_input_that_fails_every_batch_costs_its_own_event_alone_from_the_second_attempt_on(redis: Redis) -> None:
+    def respond(request: RecordedRequest) -> web.Response:
+        ids = request.ids if request.method == "POST" else [request.path.rpartition("/")[2]]
+        if "3" in ids:
+            return json_response({}, 500)
+        return json_response({"results": [{"id": i} for i in ids]} if request.method == "POST" else {"id": ids[0]})
+
+    async with open_queues(redis, respond) as setup:
+        updates = setup.queues.updates(PORTAL, "contacts")
+        update = PropertyUpdate({"phone": "x"}, follow_merge=True)
+        ends = []
+        for has_failed_before in (False, True):
+            context = UncheckedContext("interactive", has_failed_before)
+            results = await asyncio.gather(
+                *(updates.submit(i, update, context) for i in "1234"), return_exceptions=True
+            )
+            ends.append([type(result) for result in results])
+
+    assert ends[0] == [CRMUnavailable] * 4
+    assert ends[1] == [WriteReceipt, WriteReceipt, CRMUnavailable, WriteReceipt]
+
+
+async def test_event_that_failed_before_waits_for_the_end_of_an_outage_with_all_others(redis: Redis) -> None:
+    async with open_queues(redis, lambda _: json_response({}, 503)) as setup:
+        updates, update = setup.queues.updates(PORTAL, "contacts"), PropertyUpdate({"phone": "x"}, follow_merge=True)
+        submitted = (updates.submit(i, update, UncheckedContext("interactive", True)) for i in "12")
+        results = await asyncio.gather(*submitted, return_exceptions=True)
 
     assert [type(result) for result in results] == [CRMUnavailable] * 2
     assert len(setup.hubspot.requests) == 1

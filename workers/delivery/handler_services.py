@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class EventContext:
     """The `spokes.crm.access.HandlerContext` of one handler call; `writes` collects its writes."""
 
-    __slots__ = ("_item", "_lane", "_timeout", "_token_fingerprint", "priority", "writes")
+    __slots__ = ("_item", "_lane", "_timeout", "_token_fingerprint", "has_failed_before", "priority", "writes")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class EventContext:
         is_import = item.delivery_run.delivery.priority == "import"
         # Deliveries queued by versions before the classes hold both kinds of events.
         self.priority: Priority = "import" if is_import else priority_of(item.event.change_source)
+        self.has_failed_before = item.entry.attempt > 0
         self.writes = writes
 
     def before_write(self) -> None:

@@ -6,9 +6,11 @@ does not affect the others.
 
 In a `WriteBatchQueue` the writes of one object keep their order: no two of them are in flight together. HubSpot refuses
 a whole batch for one bad input and then applies nothing of it, so the batch is halved until only the bad input fails.
-Inputs that a batch response leaves unknown are retried alone. A transient failure of a whole call is every caller's
-error, and is not retried here. Inputs that a batch response refuses for now, such as locked records, are sent once more
-after a pause; the others of the batch do not wait for them.
+Inputs that a batch response leaves unknown are retried alone. Inputs that a batch response refuses for now, such as
+locked records, are sent once more after a pause; the others of the batch do not wait for them.
+
+A transient failure of a whole call is every caller's error, and is not retried here. Only if HubSpot fails the batch
+with an error of its own, one input may be the cause: inputs of events that failed before are sent again, each alone.
 """
 
 import asyncio
@@ -248,12 +250,22 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         except CRMError as error:
             if batch is None:  # no slot was granted: calls are paused for longer than callers wait
                 batch = self._take_batch(priority)
-            await self.apply_error(batch, error)
+            await self._apply_failure(batch, error)
         else:
             if batch and response:
                 await self.apply_response(batch, response)
         finally:
             self._finish_batch(batch or {})
+
+    async def _apply_failure(self, batch: Batch[Payload, Result], error: CRMError) -> None:
+        """Handle a call that failed as a whole; inputs of events that failed before are sent again, each alone."""
+        repeated: Batch[Payload, Result] = {}
+        if len(batch) > 1 and _may_be_for_one_input(error):
+            repeated = {i: batch[i] for i in batch if any(s.context.has_failed_before for s in batch[i])}
+        others = {i: batch[i] for i in batch if i not in repeated}
+        if others or not batch:
+            await self.apply_error(others, error)
+        await asyncio.gather(*(self.send_again({i: repeated[i]}) for i in repeated))
 
     async def _send_again_later(self, batch: Batch[Payload, Result], pause_s: float) -> None:
         try:
@@ -292,6 +304,12 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         BATCHES.labels(self.operation).inc()
         BATCH_INPUTS.labels(self.operation).inc(len(batch))
         BATCH_CALLERS.labels(self.operation).inc(sum(map(len, batch.values())))
+
+
+def _may_be_for_one_input(error: CRMError) -> bool:
+    """Return whether HubSpot may have failed a batch because of one input: an error of its own, or an odd answer."""
+    is_answer = error.status == 500 or 200 <= error.status < 300  # noqa: PLR2004 - HTTP's own numbers
+    return isinstance(error, CRMUnavailable) and is_answer
 
 
 def batch_priority(batch: Batch[Payload, Result]) -> Priority:

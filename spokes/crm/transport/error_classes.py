@@ -44,6 +44,7 @@ _BY_STATUS: Final[Mapping[int, type[CRMError]]] = {
 }
 # Statuses whose meaning does not depend on who refused; 413, 414 and 431 are about the size of the request.
 _ANYBODYS_STATUSES: Final = frozenset(_BY_STATUS) - {403} | {413, 414, 431}
+_RECORD_STATUSES: Final = frozenset({404, 409})  # a page with them says nothing about a record
 _FORM_FIELDS: Final = ("category", "subCategory", "errorType", "correlationId", "errorTokens", "policyName")
 _BY_NAME: Final[Sequence[tuple[type[CRMError], re.Pattern[str]]]] = (
     (  # the record is there already; DUPLICATE_RECORD and its like are guesses
@@ -66,7 +67,8 @@ _BY_NAME: Final[Sequence[tuple[type[CRMError], re.Pattern[str]]]] = (
         CRMUnavailable,
         re.compile(
             r"INTERNAL_(?:SERVER_)?ERROR|SERVER_ERROR|(?:\w+_)?TIMEOUT|TIMED_OUT|EXPIRED_AUTHENTICATION|UNAUTHORIZED"
-            r"|BAD_GATEWAY|TOO_EARLY|MISDIRECTED_REQUEST|(?:\w+_)?UNAVAILABLE"
+            r"|BAD_GATEWAY|TOO_EARLY|MISDIRECTED_REQUEST|(?:\w+_)?UNAVAILABLE|(?:\w+_)?(?:DEADLOCK|OVERLOAD)\w*"
+            r"|CONCURRENT_(?:MODIFICATION|UPDATE|WRITE)\w*|(?:\w+_)?(?:TRY_AGAIN|RETRY)(?:_LATER)?|TEMPORAR\w+"
         ),
     ),
 )
@@ -80,10 +82,11 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 _ERROR_IN_MESSAGE: Final = re.compile(r'"error"\s*:\s*"([A-Za-z_]{1,60})"')
 
 
-def class_of_response(status: int, body: Json) -> type[CRMError]:
-    """Return the class of a response that is not 2xx; `body` is empty if it is no JSON object."""
+def class_of_response(status: int, body: Json, *, is_page: bool = False) -> type[CRMError]:
+    """Return the class of a response that is not 2xx; `body` is empty if it is no JSON object, such as a page."""
     is_refusal = 400 <= status < 500  # noqa: PLR2004 - HTTP's own numbers
-    if is_refusal and status not in _ANYBODYS_STATUSES and not _is_hubspots_form(body):
+    is_anybodys = status in _ANYBODYS_STATUSES and not (is_page and status in _RECORD_STATUSES)
+    if is_refusal and not is_anybodys and not _is_hubspots_form(body):
         return ProxyRefusal
     return class_of_refusal(status, body)
 

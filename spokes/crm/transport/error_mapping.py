@@ -41,7 +41,8 @@ def error_from_response(
         now: with a time zone; an HTTP date in Retry-After is measured against it.
         own_ids: ids of the objects that the call was about.
     """
-    return _build_error(status, _parse_body(body), headers, now, own_ids)
+    is_page = body.lstrip().startswith(b"<")
+    return _build_error(status, _parse_body(body), headers, now, own_ids, is_page=is_page)
 
 
 def error_from_entry(entry: Json, own_ids: Collection[str] = ()) -> CRMError:
@@ -93,8 +94,9 @@ class _ErrorDetails(TypedDict):
 
 
 def _build_error(
-    status: int | None, body: Json, headers: Mapping[str, str], now: datetime, own_ids: Collection[str]
-) -> CRMError:
+    status: int | None, body: Json, headers: Mapping[str, str], now: datetime, own_ids: Collection[str], *,
+    is_page: bool = False,
+) -> CRMError:  # fmt: skip
     details = _ErrorDetails(
         status=status_of_entry(body) if status is None else status,
         category=category_of(body),
@@ -102,7 +104,7 @@ def _build_error(
         property_name=refused_property(body),
         correlation_id=correlation_id_of(headers, body),
     )
-    error_class = class_of_refusal(None, body) if status is None else class_of_response(status, body)
+    error_class = class_of_refusal(None, body) if status is None else class_of_response(status, body, is_page=is_page)
     if issubclass(error_class, NotPermitted):
         return error_class(**details, scopes=_missing_scopes(body))
     if issubclass(error_class, Conflict):

@@ -3,7 +3,8 @@
 An id counts only where the refusal names it as the existing record's. Ids of the inputs that were sent never count,
 because an entry of a batch response holds them too.
 Source: HubSpot's docs, "Error handling"; "Existing ID: 7", `existingObjectId` and "7 already has that value" as seen in
-public projects, `identityProfile.vid` as in the contacts API v1; the other fields and phrases are guesses.
+public projects, `identityProfile.vid` as in the contacts API v1; the other fields and phrases, such as a link to the
+record, are guesses.
 """
 
 import re
@@ -16,6 +17,8 @@ _NOUN: Final = r"(?:object|record|contact|company|deal|ticket|entity)"
 _EXISTING_ID_FIELD: Final = re.compile(
     rf"(?:existing|conflict(?:ing)?|duplicate)_?{_NOUN}?_?(?:ids?|vid)", re.IGNORECASE
 )
+_EXISTING_RECORD_FIELD: Final = re.compile(rf"(?:existing|conflict(?:ing)?|duplicate)_?{_NOUN}?s?", re.IGNORECASE)
+_ID_IN_URL: Final = re.compile(r"/(\d{1,19})/?(?:\?.*)?$", re.ASCII)
 _PLAIN_ID_FIELDS: Final = ("vid", "id", "objectId")  # of the existing record, if no input has this id
 _NUMBER: Final = r"(\d{1,19})(?![\w@]|[.,+-]\w)"
 _LINK: Final = rf"(?:\s?\bis)?[\s:=#(\"'\[]{{1,4}}{_NUMBER}"
@@ -56,6 +59,10 @@ def _named_ids(body: Json) -> Iterator[str]:
     for part in parts:
         if object_id := _id_in_message(part.get("message")):
             yield object_id
+    for mapping in _mappings(parts, ("errorTokens", "context", "links", None)):
+        for name, value in mapping.items():
+            if _EXISTING_RECORD_FIELD.fullmatch(name):
+                yield from _ids_of_record(value)
     for mapping in _mappings(parts, ("identityProfile", "context")):
         for name in _PLAIN_ID_FIELDS:
             yield from _ids(mapping.get(name))
@@ -68,6 +75,18 @@ def _mappings(parts: Collection[Json], names: Collection[str | None]) -> Iterato
             value = part if name is None else part.get(name)
             if isinstance(value, Mapping):
                 yield value
+
+
+def _ids_of_record(value: object) -> Iterator[str]:
+    """Yield the ids of records, given as objects with an id, as ids, or as URLs that end with an id."""
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Mapping):
+            for name in _PLAIN_ID_FIELDS:
+                yield from _ids(item.get(name))
+        elif isinstance(item, str) and (match := _ID_IN_URL.search(item[:_MAX_MESSAGE_CHARS])):
+            yield from _ids(match[1])
+        else:
+            yield from _ids(item)
 
 
 def _ids(value: object) -> Iterator[str]:

@@ -42,6 +42,10 @@ class SendContext(Protocol):
     def priority(self) -> Priority:
         """The priority of the call."""
 
+    @property
+    def has_failed_before(self) -> bool:
+        """Whether an earlier attempt of the same event failed."""
+
     def before_send(self) -> None:
         """Allow the call to be sent, once its slot is granted.
 
@@ -61,6 +65,7 @@ class UncheckedContext(NamedTuple):
     """Allows every call: for reads, and for callers without a lease."""
 
     priority: Priority
+    has_failed_before: bool = False
 
     def before_send(self) -> None:
         """Allow the call."""

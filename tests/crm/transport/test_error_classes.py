@@ -51,6 +51,9 @@ CONFLICTS: list[dict[str, object]] = [
     {"category": "OBJECT_ALREADY_EXISTS", "context": {"objectId": "7"}},
     {"category": "CONFLICT", "errors": [{"context": {"existingContactId": ["7"]}}]},
     {"category": "CONFLICT", "errors": [{"message": "Existing ID: 7"}]},
+    {"category": "CONFLICT", "context": {"existing": {"id": "7"}}},
+    {"category": "CONFLICT", "errors": [{"context": {"conflictingRecords": [{"objectId": 7}]}}]},
+    {"category": "CONFLICT", "links": {"existing": "https://api.hubapi.com/crm/v3/objects/contacts/7"}},
     {"category": "CONFLICT", "message": 'The value "Existing ID: 5" is taken. Existing ID: 7'},
 ]  # fmt: skip
 
@@ -82,6 +85,9 @@ def test_every_spelling_of_a_conflict_names_the_existing_record(body: dict[str, 
         ({"category": "INTERNAL_ERROR"}, CRMUnavailable),
         ({"category": "TIMEOUT"}, CRMUnavailable),
         ({"category": "GATEWAY_TIMEOUT"}, CRMUnavailable),
+        ({"category": "DEADLOCK_DETECTED"}, CRMUnavailable),
+        ({"category": "CONCURRENT_MODIFICATION"}, CRMUnavailable),
+        ({"subCategory": "crm.TRY_AGAIN_LATER", "category": "VALIDATION_ERROR"}, CRMUnavailable),
         ({"category": "LOCKED"}, ObjectLocked),
         ({"category": "SERVICE_UNAVAILABLE"}, CRMUnavailable),
         ({"category": "UNAUTHORIZED"}, CRMUnavailable),
@@ -111,6 +117,13 @@ def test_refusal_is_the_same_alone_and_as_an_entry(body: dict[str, object], erro
 )  # fmt: skip
 def test_status_decides_before_any_name(status: int, error_class: type[CRMError]) -> None:
     assert class_of_response(status, {"category": "VALIDATION_ERROR"}) is error_class
+
+
+@pytest.mark.parametrize(("status", "without_page"), [(404, ObjectNotFound), (409, Conflict)])
+def test_page_says_nothing_about_a_record(status: int, without_page: type[CRMError]) -> None:
+    assert (class_of_response(status, {}), class_of_response(status, {}, is_page=True)) == (without_page, ProxyRefusal)
+    form = {"status": "error", "message": "no"}
+    assert class_of_response(status, form, is_page=True) is without_page
 
 
 @pytest.mark.parametrize("status", [400, 403, 405, 422, 451])
