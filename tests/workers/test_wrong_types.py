@@ -54,8 +54,10 @@ class Foreign(NamedTuple):
 
     async def write(self, redis: Redis) -> None:
         name = self.pattern.format_map(defaultdict(lambda: "1", PARAMETERS))
-        await redis.delete(name)
-        await WRITES[self.type](redis, name)
+        async with redis.pipeline(transaction=True) as pipeline:  # a worker may write the key at any time
+            pipeline.delete(name)
+            WRITES[self.type](pipeline, name)
+            await pipeline.execute()
 
 
 TABLE: Final = [

@@ -7,8 +7,9 @@ afterwards, and objects that are not in it are archived alone, which follows mer
 from typing import TYPE_CHECKING
 
 from spokes.core.errors import CRMError, ObjectNotFound
-from spokes.crm.batching.batch_queue import Batch, WriteBatchQueue
+from spokes.crm.batching.batch_queue import WriteBatchQueue
 from spokes.crm.batching.batch_results import BatchResults, match_results
+from spokes.crm.batching.submissions import Batch
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.response_json import text_id

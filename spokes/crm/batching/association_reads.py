@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from spokes.core.errors import CRMError, ObjectNotFound
 from spokes.core.priority import Priority
-from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue
+from spokes.crm.batching.batch_queue import LINGER_S, BatchQueue
 from spokes.crm.batching.batch_results import match_results
+from spokes.crm.batching.submissions import Batch
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.response_json import Json, elements, text_id

@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic
 
 from spokes.core.clock import wait_for_stop
 from spokes.core.errors import (
@@ -28,7 +28,6 @@ from spokes.core.errors import (
     CRMError,
     CRMUnavailable,
     InvalidRequest,
-    LeaseLost,
     ObjectLocked,
     ObjectNotFound,
     ProxyRefusal,
@@ -37,6 +36,7 @@ from spokes.core.errors import (
 from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.telemetry.metrics import BATCH_CALLERS, BATCH_INPUTS, BATCHES
 from spokes.crm.batching.batch_results import BatchResults
+from spokes.crm.batching.submissions import Batch, Payload, Result, Submission, batch_priority
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient, SendContext
 from spokes.crm.transport.paths import Paths
@@ -52,49 +52,6 @@ _RESOLVED_AT_ONCE: Final = 10  # inputs: their handlers run on before the event 
 _REFUSED_PAUSE_S: Final = 0.5  # before an input that was refused for now is sent once more
 _HALVED: Final = (InvalidRequest, ObjectNotFound, Conflict, ProxyRefusal)  # refusals of a batch for one input
 _LOCKED_PAUSE_S: Final = 2.0  # HubSpot's docs, "Error handling" (423)
-
-Payload = TypeVar("Payload")
-Result = TypeVar("Result")
-
-
-class Submission(Generic[Payload, Result]):
-    """One caller's input to a batch: what to do with it, on whose behalf, and the future of its result.
-
-    `is_repeated` once it was refused for now and a task of its own sends it again.
-    """
-
-    __slots__ = ("context", "future", "input_id", "is_repeated", "payload")
-
-    def __init__(self, input_id: str, payload: Payload, context: SendContext) -> None:
-        self.input_id = input_id
-        self.payload = payload
-        self.context = context
-        self.is_repeated = False
-        self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-
-    def is_still_wanted(self) -> bool:
-        """Return whether the input belongs in a call that is sent now; a caller without its lease gets LeaseLost."""
-        if self.future.done():
-            return False
-        try:
-            self.context.before_send()
-        except LeaseLost as error:
-            self.future.set_exception(error)
-            return False
-        return True
-
-    def resolve(self, result: Result) -> None:
-        """Return the result to the caller, unless it was cancelled."""
-        if not self.future.done():
-            self.future.set_result(result)
-
-    def reject(self, error: CRMError) -> None:
-        """Raise an error in the caller, unless it was cancelled."""
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-Batch: TypeAlias = Mapping[str, list[Submission[Payload, Result]]]  # submissions by input id
 
 
 class BatchQueue(ABC, Generic[Payload, Result]):
@@ -310,12 +267,6 @@ def _may_be_for_one_input(error: CRMError) -> bool:
     """Return whether HubSpot may have failed a batch because of one input: an error of its own, or an odd answer."""
     is_answer = error.status == 500 or 200 <= error.status < 300  # noqa: PLR2004 - HTTP's own numbers
     return isinstance(error, CRMUnavailable) and is_answer
-
-
-def batch_priority(batch: Batch[Payload, Result]) -> Priority:
-    """Return the priority of a further call for a batch: that of its most urgent submission."""
-    is_interactive = any(s.context.priority == "interactive" for submissions in batch.values() for s in submissions)
-    return "interactive" if is_interactive else "import"
 
 
 async def in_chunks(results: Mapping[str, Json]) -> AsyncIterator[tuple[str, Json]]:

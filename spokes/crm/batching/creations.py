@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from spokes.core.errors import CRMError, CRMUnavailable
-from spokes.crm.batching.batch_queue import Batch, WriteBatchQueue
+from spokes.crm.batching.batch_queue import WriteBatchQueue
 from spokes.crm.batching.batch_results import BatchResults, match_results
+from spokes.crm.batching.submissions import Batch
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.error_classes import UNPROCESSED
 from spokes.crm.transport.paced_client import ApiRequest

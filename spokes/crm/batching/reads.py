@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import CRMError, CRMUnavailable, ObjectNotFound
 from spokes.core.priority import Priority
-from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue, in_chunks
+from spokes.crm.batching.batch_queue import LINGER_S, BatchQueue, in_chunks
 from spokes.crm.batching.batch_results import match_results
+from spokes.crm.batching.submissions import Batch
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths, fits_in_url
 from spokes.crm.transport.response_json import Json, text_id

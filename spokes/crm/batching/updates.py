@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from spokes.core.errors import CRMError, CRMUnavailable, ObjectMerged, ObjectNotFound
-from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue, WriteBatchQueue
+from spokes.crm.batching.batch_queue import LINGER_S, BatchQueue, WriteBatchQueue
 from spokes.crm.batching.batch_results import BatchResults, match_results
 from spokes.crm.batching.reads import normalise_unique_value, property_of
+from spokes.crm.batching.submissions import Batch
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.paced_client import ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths
