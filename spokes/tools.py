@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 from spokes.core.deprecation import DeprecatedAlias
 
 if TYPE_CHECKING:
-    from spokes.core.events import Event
     from spokes.crm.records import Record
     from spokes.crm.services import Services
     from spokes.http.calls import Http
@@ -46,28 +45,47 @@ class CurrentValue(Protocol):
         """
 
 
+class ToolSource(Protocol):
+    """Makes the tools of one handler run when it first asks for them: most handlers use few."""
+
+    @property
+    def default_region(self) -> str:
+        """See Tools."""
+
+    @property
+    def oldest_value(self) -> str | None:
+        """See Tools."""
+
+    def crm(self) -> "Services":
+        """Return the services that the handler declared."""
+
+    def http(self) -> "Http":
+        """Return the calls of the hosts that the handler declared."""
+
+    def portal(self) -> "EventPortal":
+        """Return the portal of the event."""
+
+    def once(self) -> Once:
+        """Return the guard of the event's object."""
+
+    async def purge(self) -> None:
+        """Delete the data we hold on the event's object."""
+
+
 @dataclass(slots=True)
 class Tools:
     """A handler's tools.
 
-    `current_value` returns the value to act on for a property; `purge` deletes the data we hold on the event's object;
-    `default_region` is the country of phone numbers without a +; `attempt` is 1 on the first run. Older changes of the
+    `current_value` returns the value to act on for a property; `attempt` is 1 on the first run. Older changes of the
     same property that waited with the event are coalesced into this call: `coalesced_count` is their number.
     """
 
-    _crm_factory: Callable[[], "Services"]
-    _once_factory: Callable[[], Once]
+    _source: ToolSource
     current_value: CurrentValue
-    purge: Callable[[], Awaitable[None]]
-    default_region: str
     attempt: int
-    _oldest_event: "Event | None" = None
     coalesced_count: int = 0
-    has_used_crm: bool = False
     _crm: "Services | None" = None
-    _http_factory: "Callable[[], Http] | None" = None
     _http: "Http | None" = None
-    _portal_factory: "Callable[[], EventPortal] | None" = None
 
     standing = DeprecatedAlias("current_value")
     forget = DeprecatedAlias("purge")
@@ -76,35 +94,39 @@ class Tools:
     older = DeprecatedAlias("coalesced_count")
 
     @property
+    def default_region(self) -> str:
+        """The country of phone numbers without a +, as in `US`."""
+        return self._source.default_region
+
+    @property
     def oldest_value(self) -> str | None:
         """The value that the oldest of the coalesced changes set."""
-        return self._oldest_event.property_value if self._oldest_event else None
+        return self._source.oldest_value
 
     @property
     def crm(self) -> "Services":
         """HubSpot's CRM, restricted to what the handler declared with `@uses`."""
         if self._crm is None:
-            self._crm = self._crm_factory()
-            self.has_used_crm = True
+            self._crm = self._source.crm()
         return self._crm
 
     @property
     def http(self) -> "Http":
         """HTTP calls of the hosts that the handler declared with `@uses(calls=...)`; see Http."""
         if self._http is None:
-            if self._http_factory is None:
-                raise RuntimeError("these tools were made without HTTP calls")
-            self._http = self._http_factory()
+            self._http = self._source.http()
         return self._http
 
     @property
     def portal(self) -> "EventPortal":
         """The portal of the event: its id, name, time zone, currency and settings; see EventPortal."""
-        if self._portal_factory is None:
-            raise RuntimeError("these tools were made without a portal")
-        return self._portal_factory()
+        return self._source.portal()
 
     @property
     def once(self) -> Once:
         """Guards an effect that must not be repeated; see Once."""
-        return self._once_factory()
+        return self._source.once()
+
+    async def purge(self) -> None:
+        """Delete the data we hold on the event's object."""
+        await self._source.purge()

@@ -99,7 +99,7 @@ class Write(NamedTuple):
 class HandlerContext(SendContext, Protocol):
     """The surroundings of one handler call: whether it may still write, and what it read and wrote.
 
-    Implemented by workers/delivery/handler_services.py.
+    Implemented by workers/delivery/handler_tools.py.
     """
 
     def before_write(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import isawaitable, iscoroutine
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from spokes.core.events import Event
 from spokes.crm.associations import Associations
@@ -14,9 +14,7 @@ from spokes.crm.privacy import Privacy
 from spokes.crm.services import Services
 from spokes.routing import Handler, Router
 from spokes.testing.background_loop import running_handler
-from spokes.tools import Tools
-
-_GUARDED: Final = ("current_value", "purge")  # tools that are one function each
+from spokes.tools import Tools, ToolSource
 
 
 @dataclass(slots=True)
@@ -74,13 +72,8 @@ class Recorder:
 
     def _observe_tools(self, tools: Any, run: HandlerRun) -> None:
         """Replace the members of `tools` in place: the worker keeps reading its own fields of it."""
-        crm_factory, once_factory = tools._crm_factory, tools._once_factory  # noqa: SLF001 - the kit does what the worker does
-        tools._crm_factory = lambda: _ObservedServices(crm_factory(), self, run)  # noqa: SLF001 - as above
-        tools._once_factory = lambda: self._wrapped("once", once_factory(), run)  # noqa: SLF001 - as above
-        http_factory = tools._http_factory  # noqa: SLF001 - as above
-        tools._http_factory = lambda: _ObservedService("http", http_factory(), self, run)  # noqa: SLF001 - as above
-        for name in _GUARDED:
-            setattr(tools, name, self._wrapped(name, getattr(tools, name), run))
+        tools._source = _ObservedSource(tools._source, self, run)  # noqa: SLF001 - the kit does what the worker does
+        tools.current_value = self._wrapped("current_value", tools.current_value, run)
 
     def _wrapped(self, name: str, function: Callable[..., Any], run: HandlerRun) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -115,6 +108,34 @@ class Recorder:
         if name != "current_value":  # it is no call of HubSpot
             run.calls.append(name)
         return 0 if self.watch is None else await self.watch.before_call(name)
+
+
+class _ObservedSource:
+    """The source of the tools of one handler run, whose calls are recorded."""
+
+    def __init__(self, source: ToolSource, recorder: Recorder, run: HandlerRun) -> None:
+        self._source = source
+        self._recorder = recorder
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def crm(self) -> Any:
+        """Return the recorded services."""
+        return _ObservedServices(self._source.crm(), self._recorder, self._run)
+
+    def http(self) -> Any:
+        """Return the recorded HTTP calls."""
+        return _ObservedService("http", self._source.http(), self._recorder, self._run)
+
+    def once(self) -> Any:
+        """Return the recorded guard."""
+        return self._recorder._wrapped("once", self._source.once(), self._run)  # noqa: SLF001 - of this module
+
+    async def purge(self) -> None:
+        """Purge, recorded."""
+        await self._recorder._wrapped("purge", self._source.purge, self._run)()  # noqa: SLF001 - of this module
 
 
 class _ObservedServices:

@@ -13,7 +13,7 @@ from spokes.core.errors import ObjectNotFound
 
 def tools() -> Any:
     parts: Any = SimpleNamespace()
-    return Tools(parts, parts, parts, parts, "US", 1, coalesced_count=2)
+    return Tools(SimpleNamespace(default_region="US", oldest_value="+1"), parts, 1, 2)
 
 
 @pytest.mark.parametrize(

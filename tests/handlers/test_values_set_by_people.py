@@ -48,7 +48,8 @@ def run(crm: CRM, redis: Redis) -> Run:
 
         once = partial(OnceGuard, redis, received)
         current_value = EventCurrentValue(crm.own_writes, received, received)
-        tools = Tools(services, once, current_value, SimpleNamespace, "US", 1)  # type: ignore[arg-type]  # nothing is purged
+        source = SimpleNamespace(crm=services, once=once, default_region="US")
+        tools = Tools(source, current_value, 1)  # type: ignore[arg-type]  # nothing else is used
         await route.function(received, tools)
 
     return run

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -26,7 +25,6 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.error_places import class_name
 from spokes.core.telemetry.setup import report_error
-from spokes.privacy.redis_purge import purge_object
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.routing import Route, Router
@@ -37,11 +35,10 @@ from workers.delivery import settlement_steps as steps
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.delivery_run import postpone
 from workers.delivery.handler_errors import failure_fields
-from workers.delivery.handler_services import services_for
 from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
+from workers.delivery.handler_tools import RunTools, ToolParts
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem, known_resolution
 from workers.delivery.merge_map import MergeMap
-from workers.delivery.once import OnceGuard
 from workers.delivery.resolution import (
     COALESCED,
     ECHO,
@@ -74,7 +71,6 @@ from workers.delivery.settlement import RunMetrics
 from workers.handlers.entries import route_of
 from workers.handlers.limits import HandlerLimits
 from workers.handlers.portals import HandlerPortals
-from workers.http.handler_http import HandlerHttp
 from workers.http.session import HttpSession
 from workers.protected_process import ProcessCallRefused
 from workers.queue.retry_delays import further_delays_s, is_server_failure
@@ -133,14 +129,16 @@ class Dispatcher:
         self._pauses = pauses
         self._refused_token = refused_token
         self._merge_map = merge_map
-        self._quarantine = Quarantine.from_settings(redis, settings)
         self._metrics = metrics
-        self._object_hash_key = object_hash_key(load_master_key(settings))
-        self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
+        master_key = load_master_key(settings)
+        self._tool_parts = ToolParts(
+            crm, redis, Quarantine.from_settings(redis, settings), object_hash_key(master_key), http,
+            pauses.calls.breaker, portals,
+        )  # fmt: skip
+        self._rewrite_loops = RewriteLoopDetector(redis, derive_key(master_key, "rounds"))
         self._rng = random.Random()
         self._timeouts = timeouts
         self._limits = HandlerLimits(redis)
-        self._http = http
         self._mask = Mask(settings.secret_values)
         self._alerts = alerts
 
@@ -279,18 +277,8 @@ class Dispatcher:
         item, event = call.item, call.item.event
         attempt = item.entry.attempt + 1
         timeout = HandlerTimeout(self._timeouts, lane, route.name, writes, timeout_s=route.uses.limits.timeout_s)
-        tools = Tools(
-            partial(services_for, self._crm, item, route, lane=lane, timeout=timeout, writes=writes),
-            partial(OnceGuard, self._redis, event, route.name, is_shared=bool(item.handler)),
-            current_value,
-            partial(purge_object, self._redis, self._quarantine, event, self._object_hash_key),
-            self._portals.region(event.portal_id),
-            attempt,
-            call.oldest_event,
-            len(call.coalesced),
-            _http_factory=partial(HandlerHttp, self._http, self._pauses.calls.breaker, item, route, lane),
-            _portal_factory=partial(self._portals.portal, event.portal_id),
-        )
+        source = RunTools(self._tool_parts, call, route, lane=lane, timeout=timeout, writes=writes)
+        tools = Tools(source, current_value, attempt, len(call.coalesced))
         delivery_id = item.delivery_run.delivery.id
         if _LOGGED_DELIVERY_ID.get() != delivery_id:  # binding costs more than many handlers
             _LOGGED_DELIVERY_ID.set(delivery_id)

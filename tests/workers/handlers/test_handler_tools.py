@@ -1,4 +1,4 @@
-"""workers.delivery.handler_services: what a handler's reads are recorded as, and when it may write."""
+"""workers.delivery.handler_tools: what a handler's reads are recorded as, and when it may write."""
 
 import re
 import time
