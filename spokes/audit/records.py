@@ -51,6 +51,9 @@ class Action(StrEnum):
     SUBSCRIPTION_CHANGED = "subscription.changed"  # by an operator: what HubSpot sends, or where to
     GAP_OPENED = "gap.opened"  # events may have been missed; `detail` says when, which and why
     GAP_CLOSED = "gap.closed"  # a proof, or an operator with a reason, closed (a part of) a gap
+    BACKFILL = (
+        "backfill"  # a backfill was started, continued, paused, cancelled, stopped or finished; `detail` says what
+    )
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an unreadable stream entry; its content is not kept
     STREAM_FORGED = "stream.forged"  # by the archiver: a stream entry without our signature; its content is not kept
     RETENTION = "retention"  # nightly: what was purged because its retention time was over

@@ -128,6 +128,18 @@ COMMANDS: Final = (
         _ACT,
     ),
     CommandSpec(
+        "backfill",
+        "spokes.console.commands.recovery.backfill:backfill",
+        "Read the records that changed in an interval, and process the events that were not delivered.",
+        _ACT,
+    ),
+    CommandSpec(
+        "backfills",
+        "spokes.console.commands.recovery.backfills:app",
+        "Show, pause, continue or cancel backfills.",
+        _ACT,
+    ),
+    CommandSpec(
         "explain-signature",
         "spokes.console.commands.explain_signature:explain_signature",
         "Explain why the signature of a captured request does not match.",

@@ -9,7 +9,7 @@ SpokesError
 ├── AuditUnavailable            the audit store in SQL does not answer or is not migrated
 │   └── AuditReadOnly           it answers and takes no writes
 ├── IncidentRejected            an incident is unknown or closed, its fields are invalid, or a file is no bundle
-├── GapRejected                 a gap is unknown or closed, or its end has no reason
+├── RecoveryRefused             a gap or backfill is unknown, or not in the state that the command needs
 ├── MalformedEvent              one element of a request body is not an event; the others are processed
 ├── UnreadableDelivery          a queued payload is not ours, or of an unknown version
 ├── SecretUnreadable            a stored secret is not sealed, or sealed with a key we do not have
@@ -148,10 +148,10 @@ class IncidentRejected(SpokesError):
     reason = "incident_rejected"
 
 
-class GapRejected(SpokesError):
-    """A gap is unknown or closed, or an operator gave no reason for its end; the text says what to do."""
+class RecoveryRefused(SpokesError):
+    """A gap or backfill is unknown, or not in the state that the command needs; the text says what to do."""
 
-    reason = "gap_rejected"
+    reason = "recovery_refused"
 
 
 class MalformedEvent(SpokesError):

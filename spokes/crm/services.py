@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from spokes.core.errors import CRMError
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
+from spokes.core.priority import Priority
 from spokes.core.settings import Settings
 from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.crm.access import Grants, HandlerAccess, HandlerContext, WriteRecord
@@ -19,14 +20,14 @@ from spokes.crm.objects import Objects
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.privacy import Privacy
 from spokes.crm.transport.credentials import CombinedCredentials, Credentials, TokenCredentials
-from spokes.crm.transport.paced_client import ApiRequest, CallObserver, PacedClient
+from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, CallObserver, PacedClient
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.rate_budget import RateBudget
+from spokes.crm.transport.rate_budget import CallKind, RateBudget
 from spokes.crm.transport.token_info import TokenInfo
 from spokes.crm.validation import ValidationRules
 
 if TYPE_CHECKING:
-    from spokes.crm.transport.client import HubSpotClient  # its import loads hubspot-api-client
+    from spokes.crm.transport.client import ApiResponse, HubSpotClient  # their import loads hubspot-api-client
 
 __all__ = ["CRM", "Services", "TokenInfo", "WriteRecord"]
 
@@ -202,6 +203,19 @@ class CRM:
         declared = {plural(own_names.get(name, name)): tuple(properties) for name, properties in reads.items()}
         methods = frozenset(_method_of_service(method, own_names) for method in may)
         return Services(HandlerAccess(Grants(portal_id, declared, methods), context, self._queues, self.own_writes))
+
+    @property
+    def paths(self) -> Paths:
+        """The paths of HubSpot's endpoints."""
+        return self._paths
+
+    async def send(self, portal_id: int, request: ApiRequest, kind: CallKind, priority: Priority) -> "ApiResponse":
+        """Make a call that belongs to no handler, within the portal's budget.
+
+        Raises:
+            CRMError: the call failed, or calls are paused for longer than callers wait.
+        """
+        return await self._client.send(portal_id, request, kind, UNCHECKED[priority])
 
     async def check_token(self) -> TokenInfo | None:
         """Return the portal and scopes of the token; None if HubSpot cannot answer now.

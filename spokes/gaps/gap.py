@@ -1,7 +1,7 @@
 """`Gap`, its causes, and the proofs that close it. A closed vocabulary; pure.
 
-The subject of a gap is one portal and one scope. A scope is an object type (`contact`: creations, changes, deletions,
-merges and restorations of its records), or an object type with the kind of event that cannot be read from records
+The subject of a gap is one portal and one scope. A scope is an object type (`contact`: creations, changes, deletions
+and merges of its records), or an object type with the kind of event that cannot be read from records
 (`contact.associationChange`).
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 
 ALL_PORTALS: Final = 0
 ALL_SCOPES: Final = ""
-RECORD_KINDS: Final = frozenset({"creation", "propertyChange", "deletion", "merge", "restore"})
+RECORD_KINDS: Final = frozenset({"creation", "propertyChange", "deletion", "merge"})
 
 
 @unique
@@ -104,7 +104,8 @@ def new_gap_id() -> str:
 def scopes_of(registrations: Iterable[str]) -> tuple[str, ...]:
     """Return the scopes of the events that handlers register for, sorted.
 
-    A backfill finds associations, messages and erasures in no record, so each of these kinds is a scope of its own.
+    A backfill finds associations, messages, erasures and restorations in no record, so each of these kinds is a scope
+    of its own.
     """
     scopes = set()
     for registration in registrations:

@@ -12,15 +12,13 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.chain_writer import ChainWriter
+from spokes.audit.direct_records import append_directly
 from spokes.audit.incidents.incident import storable
-from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action, AuditRecord
-from spokes.audit.rows import to_row
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import GAPS
 from spokes.core.clock import now_ms
-from spokes.core.errors import GapRejected
+from spokes.core.errors import RecoveryRefused
 from spokes.core.masking import Mask
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
@@ -75,15 +73,15 @@ class GapLedger:
         """Close one gap for an operator.
 
         Raises:
-            GapRejected: there is no such open gap, or no reason.
+            RecoveryRefused: there is no such open gap, or no reason.
         """
         if not reason.strip():
-            raise GapRejected("A gap that no proof closes needs a reason. Write why no event of it is missing.")
+            raise RecoveryRefused("A gap that no proof closes needs a reason. Write why no event of it is missing.")
         async with write_connection(self.engine) as connection:
             await _lock(connection)
             known = await _open_gaps(connection, _G.id == gap_id)
             if not known:
-                raise GapRejected(f"There is no open gap {gap_id!r}. `spokes gaps list` shows the open ones.")
+                raise RecoveryRefused(f"There is no open gap {gap_id!r}. `spokes gaps list` shows the open ones.")
             closed = replace(
                 known[0],
                 proof=Proof.OPERATOR,
@@ -113,12 +111,12 @@ class GapLedger:
         """Return a gap, open or closed.
 
         Raises:
-            GapRejected: there is no such gap.
+            RecoveryRefused: there is no such gap.
         """
         async with read_connection(self.engine) as connection:
             row = (await connection.execute(select(GAPS).where(_G.id == gap_id))).mappings().first()
         if row is None:
-            raise GapRejected(f"There is no gap {gap_id!r}. `spokes gaps list --all` shows all gaps.")
+            raise RecoveryRefused(f"There is no gap {gap_id!r}. `spokes gaps list --all` shows all gaps.")
         return _gap(row)
 
     async def _store(self, connection: AsyncConnection, change: GapChanges, known: Sequence[Gap]) -> None:
@@ -130,9 +128,7 @@ class GapLedger:
             statement = insert(GAPS).values(**row)
             await connection.execute(statement.on_conflict_do_update(index_elements=[_G.id], set_=row))
         records = _records(change, {gap.id for gap in known})
-        if records:
-            writer = ChainWriter(self.master_key, self.checkpoint_every)
-            await writer.append(connection, [mask_row(to_row(record.as_dict())) for record in records])
+        await append_directly(connection, records, master_key=self.master_key, checkpoint_every=self.checkpoint_every)
 
 
 def _records(change: GapChanges, known_ids: set[str]) -> list[AuditRecord]:

@@ -188,6 +188,9 @@ TABLES: Final[dict[str, StoredData]] = {
         "intervals in which events may have been missed; the operator and the reason that closed one", "none",
         _ACCOUNTABILITY, _NO_PERSON,
     ),
+    "backfills": StoredData(
+        "backfills: interval, counts, the last object id read, the operator's name", "none", _OPERATION, _NO_PERSON,
+    ),
 }  # fmt: skip
 FILES: Final[dict[str, StoredData]] = {
     "append-only file and snapshot of Redis": StoredData(

@@ -94,7 +94,8 @@ class PortalConfig:
     With `has_standard_properties` only properties that HubSpot defines, and `properties`, those that the portal has
     added, can be written; otherwise any. With `follows_previous_ids`, calls on one object resolve the previous ids of
     a merged record, as HubSpot's do; otherwise they return 404. `search_lag_s` is the time until search finds a new
-    record. `further_tokens` give access to the same account, as an old and a new token do while the token is rotated.
+    record and shows a change. `further_tokens` give access to the same account, as an old and a new token do while the
+    token is rotated.
     """
 
     portal_id: int = 50112233

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from spokes.audit.sql.engine import read_connection
 from spokes.audit.sql.tables import RECORDS
-from spokes.core.errors import GapRejected
+from spokes.core.errors import RecoveryRefused
 from spokes.gaps.gap import GapCause, MissedInterval, Proof, ProvenInterval, scopes_of
 from spokes.gaps.ledger import GapLedger
 
@@ -57,17 +57,17 @@ async def test_proof_of_a_part_leaves_the_rest_open(ledger: GapLedger) -> None:
 async def test_operator_closes_a_gap_with_a_reason_only(ledger: GapLedger) -> None:
     await ledger.report(DOWN, portals=(7,), scopes=("contact",))
     (gap,) = await ledger.list()
-    with pytest.raises(GapRejected, match="needs a reason"):
+    with pytest.raises(RecoveryRefused, match="needs a reason"):
         await ledger.close(gap.id, actor="ada", reason=" ")
     closed = await ledger.close(gap.id, actor="ada", reason="mail of ada@example.org says so")
     assert (closed.closed_by, closed.proof) == ("ada", Proof.OPERATOR)
     assert "ada@example.org" not in closed.reason
-    with pytest.raises(GapRejected, match="no open gap"):
+    with pytest.raises(RecoveryRefused, match="no open gap"):
         await ledger.close(gap.id, actor="ada", reason="again")
 
 
 async def test_unknown_gap_is_refused(ledger: GapLedger) -> None:
-    with pytest.raises(GapRejected, match="There is no gap"):
+    with pytest.raises(RecoveryRefused, match="There is no gap"):
         await ledger.find("0123abcd")
 
 

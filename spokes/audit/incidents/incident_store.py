@@ -11,12 +11,10 @@ from typing import Any, Final, Self
 from sqlalchemy import Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.chain_writer import ChainWriter
+from spokes.audit.direct_records import append_directly
 from spokes.audit.incident_ids import mask_ids
 from spokes.audit.incidents.incident import Incident, Note, is_incident_id
-from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action, AuditRecord
-from spokes.audit.rows import to_row
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import INCIDENT_NOTES, INCIDENTS
@@ -113,8 +111,7 @@ class IncidentStore:
         record = AuditRecord(
             action=action, portal_id=_NO_PORTAL, actor=self.actor, detail={"incident": incident_id, **detail, **address}
         )
-        writer = ChainWriter(self.master_key, self.checkpoint_every)
-        await writer.append(connection, [mask_row(to_row(record.as_dict()))])
+        await append_directly(connection, [record], master_key=self.master_key, checkpoint_every=self.checkpoint_every)
 
 
 async def find_incident(engine: AsyncEngine, incident_id: str) -> Incident | None:

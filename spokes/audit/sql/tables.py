@@ -203,3 +203,25 @@ GAPS: Final = Table(
     Column("reason", Text, nullable=False),
     Column("backfill", Text, nullable=False),
 )
+
+# Backfills of one portal and object type. `properties` are separated by spaces; `checkpoint` (JSON) is from where the
+# next run continues, `counts` (JSON) what was read and admitted, `runner` the process that runs it, empty for none.
+BACKFILLS: Final = Table(
+    "backfills",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("portal_id", _BIGINT, nullable=False),
+    Column("object_type", Text, nullable=False),
+    Column("since", _BIGINT, nullable=False),
+    Column("until", _BIGINT, nullable=False),
+    Column("properties", Text, nullable=False),
+    Column("handler", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("started_at", _BIGINT, nullable=False, index=True),
+    Column("started_by", Text, nullable=False),
+    Column("changed_at", _BIGINT, nullable=False),
+    Column("runner", Text, nullable=False),
+    Column("checkpoint", Text, nullable=False),
+    Column("counts", Text, nullable=False),
+)

@@ -6,7 +6,7 @@ from spokes.console.accounts.actors import ACTOR
 from spokes.console.api.request_schemas import GapQuery, ReasonBody
 from spokes.console.api.route import not_found
 from spokes.console.web.app_keys import ENGINE, SETTINGS
-from spokes.core.errors import GapRejected
+from spokes.core.errors import RecoveryRefused
 from spokes.gaps.gap import Gap
 from spokes.gaps.ledger import GapLedger
 
@@ -29,14 +29,14 @@ async def close_gap(request: web.Request, body: ReasonBody) -> Gap:
         raise not_found("open gap")
     try:
         return await _ledger(request).close(gap.id, actor=request[ACTOR].name, reason=body.reason)
-    except GapRejected:
+    except RecoveryRefused:
         raise not_found("open gap") from None
 
 
 async def _find(request: web.Request) -> Gap:
     try:
         gap = await _ledger(request).find(request.match_info["id"])
-    except GapRejected:
+    except RecoveryRefused:
         raise not_found("gap") from None
     if not request[ACTOR].can_see(gap.portal_id):
         raise not_found("gap")

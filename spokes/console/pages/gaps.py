@@ -9,7 +9,7 @@ from spokes.console.accounts.policy import Permission, requires
 from spokes.console.web.app_keys import ENGINE, SETTINGS
 from spokes.console.web.forms import form_text, read_form, required_reason
 from spokes.console.web.rendering import render
-from spokes.core.errors import GapRejected, HttpProblem
+from spokes.core.errors import HttpProblem, RecoveryRefused
 from spokes.gaps.ledger import GapLedger
 
 _CLOSED_SHOWN: Final = 50
@@ -30,7 +30,7 @@ async def close(request: web.Request) -> web.Response:
         is_visible = actor.can_see((await ledger.find(gap_id)).portal_id)
         if is_visible:
             await ledger.close(gap_id, actor=actor.name, reason=reason)
-    except GapRejected:
+    except RecoveryRefused:
         is_visible = False
     if not is_visible:
         raise HttpProblem(409, "no_open_gap", "This gap is not open any more.")

@@ -1,6 +1,6 @@
 """Search endpoint. Source of limits and operators: HubSpot's docs "Search the CRM".
 
-Archived and erased records are not found; new ones only after the search lag.
+Archived and erased records are not found. The index shows each record as it was before the search lag.
 """
 
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from spokes.simulator.api.call import Call, EndpointResponse
 from spokes.simulator.api.parameters import cursor, page_limit, text_member, texts_member
 from spokes.simulator.api.search_filters import check_property, read_filter_groups, sort_key
 from spokes.simulator.crm.property_rules import as_text
-from spokes.simulator.crm.records import CrmRecord, record_json
+from spokes.simulator.crm.records import CrmRecord, as_indexed, record_json
 from spokes.simulator.errors import JsonObject, invalid_request
 
 _MAX_PAGE_SIZE: Final = 200
@@ -40,12 +40,12 @@ def search_objects(call: Call) -> EndpointResponse:
     after = cursor(as_text(body.get("after")))
     if after + limit > _MAX_RESULTS:
         raise invalid_request(f"Search returns at most {_MAX_RESULTS} results.")
-    indexed_before_ms = call.log.at_ms - call.portal.config.search_lag_s * 1000
+    indexed_at_ms = round(call.log.at_ms - call.portal.config.search_lag_s * 1000)
+    records = call.portal.crm.records(call.object_type())
     matches = [
         record
-        for record in call.portal.crm.records(call.object_type())
-        if record.created_at_ms <= indexed_before_ms
-        and _matches_query(record, as_text(body.get("query")))
+        for record in filter(None, (as_indexed(record, indexed_at_ms) for record in records))
+        if _matches_query(record, as_text(body.get("query")))
         and (not groups or any(all(each.matches(call, record) for each in group) for group in groups))
     ]
     _sort(call, matches, body.get("sorts"))

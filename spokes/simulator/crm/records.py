@@ -1,7 +1,7 @@
 """One CRM record and its JSON forms. Values are text; an unset property is absent in `properties` and null in JSON."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -51,6 +51,20 @@ class CrmRecord:
             self.history.setdefault(name, []).insert(0, PastValue(value, at_ms, source))
         self.updated_at_ms = at_ms
         self.properties[self.type.last_modified] = iso(at_ms)
+
+
+def as_indexed(record: CrmRecord, at_ms: int) -> CrmRecord | None:
+    """Return a record as it was at a time (epoch ms), None if it did not exist yet."""
+    if record.updated_at_ms <= at_ms:
+        return record
+    if record.created_at_ms > at_ms:
+        return None
+    past = {name: next((v for v in values if v.at_ms <= at_ms), None) for name, values in record.history.items()}
+    updated_at_ms = max([record.created_at_ms, *(value.at_ms for value in past.values() if value)])
+    unchanged = {name: value for name, value in record.properties.items() if name not in record.history}
+    values = {name: value.value for name, value in past.items() if value and value.value}
+    properties = unchanged | values | {record.type.last_modified: iso(updated_at_ms)}
+    return replace(record, updated_at_ms=updated_at_ms, properties=properties)
 
 
 @lru_cache(maxsize=8192)  # records of a batch repeat the same timestamps

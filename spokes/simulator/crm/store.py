@@ -154,7 +154,8 @@ class CrmStore:
         """Move a record to the recycle bin and release its unique values."""
         record.archived_at_ms = self._clock.now_ms()
         self.unique_values.release(record.type, record.id)
-        self._report_change(ChangeKind.DELETION, record, source)
+        change = self._build_change(ChangeKind.DELETION, record, source)
+        self._on_change(replace(change, at_ms=record.archived_at_ms))
 
     def restore(self, record: CrmRecord, source: ChangeSource) -> None:
         """Restore a record from the recycle bin.
@@ -227,7 +228,7 @@ class CrmStore:
         )
 
     def _report_property_changes(self, record: CrmRecord, changed: Mapping[str, str], source: ChangeSource) -> None:
-        change = self._build_change(ChangeKind.PROPERTY_CHANGE, record, source)
+        change = replace(self._build_change(ChangeKind.PROPERTY_CHANGE, record, source), at_ms=record.updated_at_ms)
         for name, value in changed.items():
             self._on_change(replace(change, property_name=name, property_value=value))
 
