@@ -43,7 +43,8 @@ class MetricsPage:
     def may_read(self, authorization: str) -> bool:
         """Return whether the `Authorization` header of a request permits reading the page."""
         expected = f"Bearer {self._token}".encode()
-        return not self._token or hmac.compare_digest(authorization.encode(), expected)
+        # aiohttp keeps bytes that are not UTF-8 as surrogates
+        return not self._token or hmac.compare_digest(authorization.encode(errors="surrogateescape"), expected)
 
     async def render(self) -> bytes:
         """Return the page; during a Redis outage, with the totals read last."""

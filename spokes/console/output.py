@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Final, Protocol
 
 import orjson
@@ -22,6 +21,7 @@ from rich.text import Text
 
 from spokes.console import table_layout
 from spokes.console.table_layout import column_widths
+from spokes.console.utc_times import format_epoch_ms
 from spokes.core.process.progress_lines import ProgressLines
 
 _DEFAULT_WIDTH: Final = 200  # columns, if standard output is no terminal
@@ -136,7 +136,7 @@ class ProgressBar:
 
 def format_utc(at_ms: float | None) -> str:
     """Return a time (epoch ms) to the second; empty for None and 0."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
+    return format_epoch_ms(at_ms, "%Y-%m-%d %H:%M:%S")
 
 
 @contextmanager

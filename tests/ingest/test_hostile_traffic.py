@@ -146,6 +146,18 @@ async def test_compressed_body_is_not_decompressed(port: int, sign: Sign, redis:
     assert await redis.zcard(JOB_QUEUE) == 0
 
 
+@pytest.mark.parametrize(
+    "credentials", [b"Bearer \xff\xfe", "Bearer ümlaut".encode("latin-1"), b"Bearer \xed\xa0\x80", b"\xff"]
+)
+async def test_credentials_of_any_bytes_do_not_open_the_metrics(
+    environ: dict[str, str], redis: Redis, credentials: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(Settings.from_env({**environ, "METRICS_TOKEN": "metrics-token-3f6d0c2e"})) as port:
+        request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: " + credentials + b"\r\n\r\n"
+        assert await send(port, request) == 401
+    assert caplog.records == []
+
+
 async def test_invalid_chunks_are_a_bad_request(port: int, sign: Sign, caplog: pytest.LogCaptureFixture) -> None:
     head = post_request({**sign(b"[]"), "Transfer-Encoding": "chunked"})
     assert await send(port, head + b"zz\r\n[]\r\n0\r\n\r\n") == 400

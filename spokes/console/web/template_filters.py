@@ -1,10 +1,11 @@
 """Template filters: times, counts, durations, names. Pure functions; templates use them by their names."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from markupsafe import Markup, escape
+
+from spokes.console.utc_times import format_epoch_ms
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _DECIMAL_BELOW: Final = 10
@@ -12,22 +13,24 @@ _DECIMAL_BELOW: Final = 10
 
 def time_of_day(at_ms: float | None) -> str:
     """Return the time of day of an epoch ms, in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S") if at_ms else ""
+    return format_epoch_ms(at_ms, "%H:%M:%S")
 
 
 def date(at_ms: float | None) -> str:
     """Return the date of an epoch ms, in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d") if at_ms else ""
+    return format_epoch_ms(at_ms, "%Y-%m-%d")
 
 
 def date_time(at_ms: float | None) -> str:
     """Return date and time of an epoch ms, in UTC."""
-    return f"{date(at_ms)} {time_of_day(at_ms)}" if at_ms else ""
+    return format_epoch_ms(at_ms, "%Y-%m-%d %H:%M:%S")
 
 
 def iso(at_ms: float | None) -> str:
     """Return an epoch ms in ISO 8601, for `datetime` attributes."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else ""
+    if not at_ms:
+        return ""
+    return f"{format_epoch_ms(at_ms, '%Y-%m-%dT%H:%M:%S')}.{int(at_ms) % 1000:03}+00:00"
 
 
 def duration(seconds: float | None) -> str:

@@ -42,6 +42,15 @@ async def test_dead_letter_says_what_failed_and_where(client: TestClient, redis:
     assert "Invalid request (400, PROPERTY_DOESNT_EXIST), at my_handlers/x.py:14" in visible_text(page)
 
 
+@pytest.mark.parametrize("occurred_at", [9 * 10**15, 2**63 - 1])
+async def test_dead_letter_of_an_event_beyond_the_calendar_is_shown(
+    client: TestClient, redis: Redis, occurred_at: int
+) -> None:
+    letter = await store_letter(redis, 1, occurredAt=occurred_at)
+    status, page = await (await Visitor.signed_in(client, Role.VIEWER)).get(path_of(letter))
+    assert (status, f"{occurred_at:.0f} ms" in page or "ms UTC" in page) == (200, True)
+
+
 async def test_dead_letters_are_grouped_escaped_and_without_values(client: TestClient, redis: Redis) -> None:
     for number in (1, 2):
         await store_letter(redis, number, reason=HOSTILE_HTML, propertyName=HOSTILE_HTML, propertyValue="hidden-value")
