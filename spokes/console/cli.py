@@ -220,6 +220,7 @@ def main() -> NoReturn:
     if sys.argv[1:2] not in _WRITES_PROJECT:
         keep_files_private()
     try:
+        _check_arguments()
         read_env_file()
         if sys.argv[1:2] not in _OWN_SETTINGS:
             load_environment()
@@ -229,6 +230,17 @@ def main() -> NoReturn:
             raise
         print(message, file=sys.stderr)
     sys.exit(_EXIT_ERROR)
+
+
+def _check_arguments() -> None:
+    """Refuse arguments that no record can hold: Python keeps bytes that are not UTF-8 as surrogates.
+
+    Raises:
+        SpokesError: with a sentence.
+    """
+    for number, argument in enumerate(sys.argv[1:], 1):
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise SpokesError(f"Argument {number} holds bytes that are not UTF-8, so nothing was done: write it again.")
 
 
 def _reflow(text: str) -> str:

@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
-from rich.prompt import Confirm
+from rich.prompt import Confirm, Prompt
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +38,28 @@ def check_reason(context: typer.Context, parameter: typer.CallbackParam, reason:
 
 
 ReasonOption = Annotated[str, typer.Option(help="Why you do this; recorded in the audit log.", callback=check_reason)]
+
+
+def require_reason(context: typer.Context, parameter: typer.CallbackParam, reason: str) -> str:
+    """Ask for the reason if the option is missing, in a terminal; refuse a blank one."""
+    reason = check_reason(context, parameter, reason)
+    if not reason and not context.resilient_parsing:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise typer.BadParameter("is missing. Add --reason with why you do this.")
+        reason = Prompt.ask("Reason", console=Console(stderr=True))
+        if not reason.strip():
+            raise typer.BadParameter("is empty. Write why you do this.")
+    return reason
+
+
+RequiredReasonOption = Annotated[
+    str,
+    typer.Option(
+        help="Why you do this; recorded in the audit log.",
+        callback=require_reason,
+        show_default="asked for in a terminal",
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation; for scripts.")]
 
 
@@ -78,7 +100,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], widths: Iterab
 
 def print_message(message: str) -> None:
     """Print to standard error what people should know and programs should not parse."""
-    print(message, file=sys.stderr)
+    print(_safe_text(message), file=sys.stderr)
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -50,6 +50,16 @@ def parse_fingerprint_option(text: str) -> str:
     return text
 
 
+def check_period(filters: Filters) -> None:
+    """Refuse a period without a moment in it, which would look like one without records.
+
+    Raises:
+        typer.BadParameter: with a sentence.
+    """
+    if filters.since is not None and filters.until is not None and filters.until <= filters.since:
+        raise typer.BadParameter("is not after --since. Write a later time, or leave it out.", param_hint="--until")
+
+
 _PARSERS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {  # with the name of the value in the help
     "since": (parse_time_option, "TIME"),
     "until": (parse_time_option, "TIME"),
@@ -72,7 +82,9 @@ def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_options(**arguments: object) -> None:
         filters = {option.name: arguments.pop(option.name) for option in _FILTER_OPTIONS}
-        command(Filters(**filters), **arguments)  # type: ignore[arg-type]  # typer has converted the values
+        chosen = Filters(**filters)  # type: ignore[arg-type]  # typer has converted the values
+        check_period(chosen)
+        command(chosen, **arguments)
 
     own = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in signature(command).parameters.values()][1:]
     parameters = [*own, *_FILTER_OPTIONS]

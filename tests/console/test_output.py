@@ -173,6 +173,6 @@ def test_confirmation_with_closed_standard_input_names_the_option() -> None:
 
 
 def test_every_confirmation_is_this_one() -> None:
-    asking = re.compile(r"typer\.confirm\(|Confirm\.ask\(|\binput\(")
+    asking = re.compile(r"typer\.confirm\(|prompt=|(?:Confirm|Prompt)\.ask\(|\binput\(")
     sources = [path.name for path in (ROOT / "spokes").rglob("*.py") if asking.search(path.read_text())]
     assert sources == ["output.py"]

@@ -12,8 +12,8 @@ from spokes.console.commands import quarantined_contents
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import (
     JsonOption,
+    RequiredReasonOption,
     YesOption,
-    check_reason,
     confirm,
     format_utc,
     print_json,
@@ -37,7 +37,7 @@ app = typer.Typer(
 
 _PAGE_SIZE: Final = 100  # dead letters between two steps of the progress bar
 
-PortalOption = Annotated[int | None, typer.Option(help="Only dead letters of this portal.")]
+PortalOption = Annotated[int | None, typer.Option(help="Only dead letters of this portal.", min=1)]
 CauseOption = Annotated[str | None, typer.Option(help="Only dead letters with this reason, such as object_not_found.")]
 HandlerOption = Annotated[
     str | None, typer.Option(help="Only dead letters of this handler, such as contacts.keep_reachable.")
@@ -47,9 +47,6 @@ KeysArgument = Annotated[
 ]
 QuarantinedOption = Annotated[
     bool, typer.Option("--quarantined", help="Select elements and bodies that were unreadable when they arrived.")
-]
-RequiredReasonOption = Annotated[
-    str, typer.Option(help="Why you do this; recorded in the audit log.", prompt=True, callback=check_reason)
 ]
 
 
@@ -119,7 +116,7 @@ def show(
 
 @app.command()
 def replay(
-    reason: RequiredReasonOption,
+    reason: RequiredReasonOption = "",
     keys: KeysArgument = None,
     portal: PortalOption = None,
     cause: CauseOption = None,
@@ -142,7 +139,7 @@ def replay(
 
 @app.command()
 def discard(
-    reason: RequiredReasonOption,
+    reason: RequiredReasonOption = "",
     keys: KeysArgument = None,
     portal: PortalOption = None,
     cause: CauseOption = None,

@@ -18,7 +18,7 @@ from spokes.queue.handler_pauses import HandlerPauses
 from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
 from spokes.routing import load_router
 
-PortalArgument = Annotated[int | None, typer.Argument(help="The portal's id; without it, only show pauses.")]
+PortalArgument = Annotated[int | None, typer.Argument(help="The portal's id; without it, only show pauses.", min=1)]
 HandlerOption = Annotated[str, typer.Option("--handler", help="Only this handler, such as contacts.greet.")]
 
 
@@ -67,7 +67,9 @@ def pause(
 
 
 def resume(
-    portal_id: Annotated[int | None, typer.Argument(help="The portal's id; with --handler, all by default.")] = None,
+    portal_id: Annotated[
+        int | None, typer.Argument(help="The portal's id; with --handler, all by default.", min=1)
+    ] = None,
     handler: HandlerOption = "",
     reason: ReasonOption = "",
     as_json: JsonOption = False,

@@ -40,7 +40,7 @@ app = typer.Typer(
 
 T = TypeVar("T")
 ContactArgument = Annotated[str, typer.Argument(help="The contact: its id, or its e-mail address.")]
-PortalOption = Annotated[int | None, typer.Option(help="The HubSpot account; needed when there are several.")]
+PortalOption = Annotated[int | None, typer.Option(help="The HubSpot account; needed when there are several.", min=1)]
 
 
 @app.command()

@@ -28,12 +28,21 @@ app = typer.Typer(
 _OIDC_PREFIX: Final = "oidc:"
 
 
+def _check_name(name: str) -> str:
+    if not name.strip():
+        raise typer.BadParameter("is empty. Write the name of the program that will use the token.")
+    return name
+
+
 @app.command()
 def mint(
-    name: Annotated[str, typer.Option(help="The actor of the token's actions; recorded in the audit log.")],
+    name: Annotated[
+        str,
+        typer.Option(help="The actor of the token's actions; recorded in the audit log.", callback=_check_name),
+    ],
     role: Annotated[list[Role], typer.Option(help="What the token may do; repeatable.")],
     portal: Annotated[
-        list[int] | None, typer.Option(help="A portal that the token may see; repeatable; default: all.")
+        list[int] | None, typer.Option(help="A portal that the token may see; repeatable; default: all.", min=1)
     ] = None,
     minutes: Annotated[int, typer.Option(help="How long the token is valid.", min=1, max=MAX_TTL_S // 60)] = MAX_TTL_S
     // 60,

@@ -46,7 +46,7 @@ def add(
     name: NameArgument,
     role: Annotated[list[Role], typer.Option(help="What the account may do; repeatable.")],
     portal: Annotated[
-        list[int] | None, typer.Option(help="A portal that the account may see; repeatable; default: all.")
+        list[int] | None, typer.Option(help="A portal that the account may see; repeatable; default: all.", min=1)
     ] = None,
     password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
     no_password: Annotated[bool, typer.Option(help="Allow login by `spokes login-link` only.")] = False,

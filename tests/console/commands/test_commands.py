@@ -73,3 +73,43 @@ def test_help_imports_no_command() -> None:
 def test_invalid_setting_is_one_sentence() -> None:
     done = spokes({"AUDIT_KEY": KEY, "PORT": "many"}, "migrate")
     assert (done.returncode, done.stderr.startswith("PORT "), "Traceback" in done.stderr) == (2, True, False)
+
+
+@pytest.mark.parametrize("arguments", [("pause", "7", "--reason", "\udcff"), ("timeline", "contact", "\ud83d")])
+def test_argument_that_is_not_utf8_is_one_sentence(arguments: tuple[str, ...]) -> None:
+    done = spokes({"AUDIT_KEY": KEY}, *arguments)
+    assert (done.returncode, "not UTF-8" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+def test_missing_reason_without_a_terminal_names_the_option(command: str) -> None:
+    done = spokes({"AUDIT_KEY": KEY}, "dead", command, "aa")
+    assert (done.returncode, done.stdout, "Add --reason" in done.stderr) == (2, "", True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pause", "0"),
+        ("resume", "0"),
+        ("dead", "list", "--portal", "-1"),
+        ("privacy", "erase", "51", "--yes", "--portal", "0"),
+        ("user", "add", "ada", "--role", "viewer", "--no-password", "--portal", "0"),
+        ("token", "mint", "--name", "robot", "--role", "viewer", "--portal", "0"),
+    ],
+)
+def test_portal_that_nobody_has_is_refused(arguments: tuple[str, ...]) -> None:
+    done = spokes({"AUDIT_KEY": KEY, "CONSOLE_KEY": KEY}, *arguments)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "portal" in done.stderr or "No such option" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("audit", "query"), ("audit", "export"), ("audit", "affected"), ("events",)])
+def test_period_that_ends_before_it_begins_is_refused(command: tuple[str, ...]) -> None:
+    done = spokes({"AUDIT_KEY": KEY}, *command, "--since", "1h", "--until", "2h")
+    assert (done.returncode, "not after --since" in " ".join(done.stderr.split())) == (2, True), done.stderr
+
+
+def test_token_without_a_name_is_refused() -> None:
+    done = spokes({"AUDIT_KEY": KEY, "CONSOLE_KEY": KEY}, "token", "mint", "--name", " ", "--role", "viewer")
+    assert (done.returncode, "is empty" in done.stderr) == (2, True)

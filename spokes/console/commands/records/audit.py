@@ -35,7 +35,7 @@ from spokes.console.output import (
     print_table,
     progress,
 )
-from spokes.console.record_filters import parse_fingerprint_option, parse_time_option, with_filter_options
+from spokes.console.record_filters import check_period, parse_fingerprint_option, parse_time_option, with_filter_options
 from spokes.core.errors import ConfigurationError
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.connections import redis_client
@@ -138,6 +138,7 @@ def affected(
     Example: spokes audit affected --since 2026-11-23T14:00 --until 2026-11-24 --handler contacts.on_creation
     """
     filters = Filters(since=since, until=until, actor=actor, handler=handler, token=token)
+    check_period(filters)
     objects = asyncio.run(_with_store(lambda engine: affected_objects(engine, filters)))
     if as_json:
         print_json(*(asdict(item) for item in objects))

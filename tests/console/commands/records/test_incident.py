@@ -237,7 +237,7 @@ async def test_broken_audit_is_exported_and_named(deployment: Deployment, engine
     assert (verified.returncode, "Record 3" in verified.stdout) == (1, True)
 
 
-@pytest.mark.parametrize("incident", ["\udcff", "%00", "5F0C2A91", "5f0c2a91\n"])
+@pytest.mark.parametrize("incident", ["\ufffd", "%00", "5F0C2A91", "5f0c2a91\n"])
 def test_text_that_no_database_stores_is_an_unknown_incident(deployment: Deployment, incident: str) -> None:
     done = [
         deployment.run("show", incident),
@@ -247,8 +247,9 @@ def test_text_that_no_database_stores_is_an_unknown_incident(deployment: Deploym
     assert [(each.returncode, "There is no incident" in each.stderr) for each in done] == [(2, True)] * 3
 
 
-def test_actor_that_no_database_stores_is_accepted(deployment: Deployment) -> None:
-    assert deployment.document("show", deployment.opened("--actor", "\udcff"))["affected"] == []
+def test_actor_that_no_database_stores_is_refused(deployment: Deployment) -> None:
+    done = deployment.run("open", "x", "--actor", "\udcff")
+    assert (done.returncode, "not UTF-8" in done.stderr) == (2, True)
 
 
 @on_sqlite
