@@ -18,7 +18,8 @@ from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import FALSE_LEASE, read_script
 from workers.delivery.lane_pool import ReadyLanes
-from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, most_urgent
+from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, most_urgent
+from workers.queue.leases import lane_key
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
 _SCRIPT: Final = FALSE_LEASE + read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")

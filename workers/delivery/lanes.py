@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.events import Event
 from spokes.core.priority import Priority
-from spokes.core.redis import keys
 from workers.delivery.resolution import CRASH_LOOP, ECHO, MERGED, SUPERSEDED, Resolution
+from workers.queue.leases import lane_key
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
@@ -140,11 +140,6 @@ class HandlerCall(NamedTuple):
     def oldest_event(self) -> Event:
         """The event of the oldest change that the call covers."""
         return (self.coalesced[0] if self.coalesced else self.item).event
-
-
-def lane_key(event: Event, entry_key: str) -> str:
-    """Return the lane of an event's object; an event without an object has a lane of its own."""
-    return keys.lane(event.portal_id, event.object_type, event.survivor_id or entry_key)
 
 
 def most_urgent(items: Iterable[WorkItem]) -> Priority:

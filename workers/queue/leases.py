@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
+from spokes.core.events import Event
+from spokes.core.redis import keys
 from spokes.core.redis.scripts import FALSE_LEASE, read_script
 
 RENEW_EVERY_S: Final = 2.0
@@ -26,6 +28,11 @@ class Lease(NamedTuple):
     key: str
     value: str
     may_reacquire: bool = False
+
+
+def lane_key(event: Event, entry_key: str) -> str:
+    """Return the lane of an event's object; an event without an object has a lane of its own."""
+    return keys.lane(event.portal_id, event.object_type, event.survivor_id or entry_key)
 
 
 class LeaseRenewal:

@@ -14,17 +14,22 @@ import structlog
 from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.bad_items import READ_ERRORS
 from spokes.core import clock
-from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, WAKE_CHANNEL
+from spokes.core.delivery import Delivery, decode
+from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, WAKE_CHANNEL
+from spokes.core.redis.scripts import read_script
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
 from spokes.routing import Router
 from workers.crash_trace import SUFFIX, LeftTrace, TracedCall, read_trace, trace_folder
 from workers.queue.crash_loops import blame_events, suspect_events
+from workers.queue.leases import lane_key
 from workers.queue.release import RELEASE
 
 EXAMINE_EVERY_S: Final = 2.0
+_RELEASE_LANES: Final = read_script(__file__, "release_lanes.lua")
 _THREAD: Final = re.compile(r"^(Current thread|Thread) 0x([0-9a-f]+)[^\n]*\n((?:  [^\n]*\n?)*)", re.MULTILINE)
 _FRAME: Final = re.compile(r'^  File "([^\n]*)", line (\d+) in ([^\n]*)$', re.MULTILINE)
 _TIMER: Final = "Timeout ("
@@ -55,6 +60,7 @@ class LeftTraces:
         self._redis = redis
         self._episodes = AlertEpisodes(redis)
         self._release = redis.register_script(RELEASE)
+        self._release_lanes = redis.register_script(_RELEASE_LANES)
         self._folder = trace_folder(settings.data_dir)
         codes = ((route.name, getattr(route.function, "__code__", None)) for _, route in router)
         self._functions = {name: (code.co_filename, code.co_name) for name, code in codes if code}
@@ -84,8 +90,14 @@ class LeftTraces:
             log.error("worker_crash_stack", worker=trace.holder, stack=crash.stack[:_MAX_LOGGED_CHARS])
             await self._report(crash)
         for delivery_id in {run.delivery_id for run in trace.runs}:  # the others' leases lapse
+            await self._free_objects(trace.holder, delivery_id)
             names = [IN_PROGRESS_KEY_PREFIX + delivery_id, RETRY_KEY_PREFIX + delivery_id, *QUEUES.values()]
             await self._release(keys=names, args=[trace.holder, WAKE_CHANNEL, delivery_id, str(clock.now_ms())])
+
+    async def _free_objects(self, holder: str, delivery_id: str) -> None:
+        """Release the lanes of a delivery's objects, so that its events need not wait for the leases."""
+        if lanes := lanes_of_job(await self._redis.get(JOB_KEY_PREFIX + delivery_id) or b""):
+            await self._release_lanes(keys=lanes, args=[f"{holder}:"])
 
     async def _report(self, crash: Crash) -> None:
         suspects = [(run.delivery_id, run.event_key) for run in crash.suspects]
@@ -119,6 +131,15 @@ def crash_of(trace: LeftTrace, functions: Mapping[str, tuple[str, str]]) -> Cras
             alert = Alert.WORKER_BLOCKED if is_blocked else Alert.WORKER_CRASHED
             return Crash(alert, named or trace.runs, _place(frames), stack)
     return None
+
+
+def lanes_of_job(payload: bytes) -> list[str]:
+    """Return the lanes of the objects of a queued job; none if it cannot be read. Pure."""
+    try:
+        delivery = Delivery.from_job(decode(payload)["a"][0])
+        return sorted({lane_key(entry.event, entry.key) for entry in delivery.entries if entry.is_event})
+    except READ_ERRORS:
+        return []
 
 
 def _place(frames: Sequence[tuple[str, str, str]]) -> str:
