@@ -5,16 +5,13 @@ Simulator, receiver and worker run in it, so tests of any event loop can use the
 
 import asyncio
 import threading
-import weakref
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
-from os.path import relpath
 from typing import Any, Final, TypeVar, cast
+
+from spokes.testing.handler_tasks import HandlerTasks, end_tasks, running_handler, task_text
 
 _Result = TypeVar("_Result")
 _STOP_S: Final = 10.0
-_ADVICE: Final = "await it before the handler returns, or start it in an asyncio.TaskGroup."
-running_handler: Final = ContextVar("running_handler", default="")  # the name of the handler that runs in this context
 
 
 class BackgroundLoop:
@@ -23,7 +20,7 @@ class BackgroundLoop:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._loop.set_task_factory(cast("Any", self._make_task))  # typeshed's protocol is a private name
-        self._made_by_handlers: weakref.WeakKeyDictionary[asyncio.Future[Any], str] = weakref.WeakKeyDictionary()
+        self._runs: dict[HandlerTasks, None] = {}  # of handlers that have started tasks, in their order
         self._thread = threading.Thread(target=self._run, name="spokes-testing", daemon=True)
         self._thread.start()
 
@@ -52,21 +49,20 @@ class BackgroundLoop:
         return await self.run(work())
 
     async def left_behind(self) -> str:
-        """Cancel the tasks that handlers started and that still run; return a sentence about them, or nothing."""
+        """End the tasks that handlers have left behind; return a sentence about each, or nothing."""
         await asyncio.sleep(0)
-        tasks = {task: handler for task, handler in self._made_by_handlers.items() if not task.done()}
-        self._made_by_handlers.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return "".join(f"{handler} has left {task_text(task)} behind: {_ADVICE}" for task, handler in tasks.items())
+        runs, self._runs = self._runs, {}
+        sentences = [sentence for run in runs for sentence in run.left_behind()]
+        ignoring = await end_tasks(task for run in runs for task in run.started)
+        return " ".join([*sentences, *(f"It ignores its cancellation: {task_text(task)}." for task in ignoring)])
 
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
     ) -> "asyncio.Task[Any]":
         task = asyncio.Task(work, loop=loop, **options)
-        if handler := running_handler.get():
-            self._made_by_handlers[task] = handler
+        if run := running_handler.get():
+            run.started.append(task)
+            self._runs[run] = None
         return task
 
     def close(self) -> None:
@@ -75,9 +71,3 @@ class BackgroundLoop:
         self._thread.join(_STOP_S)
         if not self._thread.is_alive():  # otherwise a handler blocks it, and the thread ends with the process
             self._loop.close()
-
-
-def task_text(task: "asyncio.Future[Any]") -> str:
-    """Return a task as the function that it runs, and where that is."""
-    code = getattr(task.get_coro(), "cr_code", None) if isinstance(task, asyncio.Task) else None
-    return "a task" if code is None else f"the task {code.co_name} ({relpath(code.co_filename)}:{code.co_firstlineno})"

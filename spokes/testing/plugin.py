@@ -17,6 +17,9 @@ _SESSION: "Final[pytest.StashKey[KitSession]]" = pytest.StashKey()
 _PROBLEM: Final = pytest.StashKey[str]()  # why the kit of a test could not start
 _Test: TypeAlias = Callable[..., Awaitable[None]]
 _DEFAULT_PACKAGE: Final = "handlers"
+_HINT: Final = (
+    "\nSet it for all tests: a fixture spokes_settings in tests/conftest.py returns variables and their values."
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,8 +76,9 @@ def spokes(
     try:
         kit = config.stash[_SESSION].begin_test(spokes_handlers, spokes_settings, spokes_portals)
     except ConfigurationError as error:
-        request.node.stash[_PROBLEM] = str(error)
-        yield cast("Spokes", _Unusable(str(error)))
+        problem = f"{error}{_HINT if 'is not set' in str(error) else ''}"
+        request.node.stash[_PROBLEM] = problem
+        yield cast("Spokes", _Unusable(problem))
         return
     yield kit
     config.stash[_SESSION].end_test()
@@ -122,10 +126,8 @@ def _checked(test: _Test, session: "KitSession") -> _Test:
         await test(*args, **options)
         await asyncio.sleep(0)
         left = [task for task in asyncio.all_tasks() - before if not task.done()]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
         if left:
+            await session.end_tasks(left)
             pytest.fail(f"The test has left {_tasks_text(left)} behind: await it before the test ends.", pytrace=False)
         if left_behind := await session.left_behind():
             pytest.fail(left_behind, pytrace=False)
@@ -134,7 +136,7 @@ def _checked(test: _Test, session: "KitSession") -> _Test:
 
 
 def _tasks_text(tasks: "list[asyncio.Task[Any]]") -> str:
-    from spokes.testing.background_loop import task_text  # noqa: PLC0415 - loaded only by tests that use the kit
+    from spokes.testing.handler_tasks import task_text  # noqa: PLC0415 - loaded only by tests that use the kit
 
     return ", ".join(map(task_text, tasks))
 

@@ -13,7 +13,7 @@ from spokes.crm.objects import Objects
 from spokes.crm.privacy import Privacy
 from spokes.crm.services import Services
 from spokes.routing import Handler, Router
-from spokes.testing.background_loop import running_handler
+from spokes.testing.handler_tasks import HandlerTasks, running_handler
 from spokes.tools import Tools, ToolSource
 
 
@@ -59,12 +59,15 @@ class Recorder:
             run = HandlerRun(name)
             self.runs.append(run)
             self._observe_tools(tools, run)
-            token = running_handler.set(name)
+            tasks = HandlerTasks(name)
+            token = running_handler.set(tasks)
             try:
                 await function(event, tools)
             except BaseException as error:
                 run.error = error
                 raise
+            else:
+                tasks.handler_returned()
             finally:
                 running_handler.reset(token)
 

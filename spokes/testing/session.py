@@ -6,15 +6,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 from spokes.routing import Router, load_router
 from spokes.testing.background_loop import BackgroundLoop
 from spokes.testing.deployment import KitDeployment
+from spokes.testing.handler_tasks import end_tasks
 from spokes.testing.kit import Spokes
 from spokes.testing.log_capture import LogCapture
 from spokes.testing.redis_server import redis_server
+
+if TYPE_CHECKING:
+    import asyncio
 
 _CLOSE_S: Final = 20.0
 
@@ -41,6 +45,17 @@ class KitSession:
         Raises:
             ConfigurationError: the handlers cannot be loaded, or a setting is wrong.
         """
+        self._logs.start()  # what the start of the receiver logs is none of the test's
+        try:
+            deployment = self._prepare(handlers, settings, portal_ids)
+        except BaseException:
+            self._logs.stop()
+            raise
+        self._logs.lines = []
+        return Spokes(deployment, self._loop, self._logs)
+
+    def _prepare(self, handlers: str | Router, settings: Mapping[str, str], portal_ids: Sequence[int]) -> KitDeployment:
+        """Return an empty deployment with these handlers and settings: that of the last test, if it had the same."""
         made_for = (handlers, tuple(sorted(settings.items())), tuple(portal_ids))
         if self._deployment is None or self._made_for != made_for:
             self._close_deployment()
@@ -50,9 +65,7 @@ class KitSession:
             self._loop.run_blocking(deployment.open())
             self._deployment, self._made_for = deployment, made_for
         self._loop.run_blocking(self._deployment.begin_test())
-        self._logs.lines = []
-        self._logs.start()
-        return Spokes(self._deployment, self._loop, self._logs)
+        return self._deployment
 
     async def left_behind(self) -> str:
         """End the test's worker; return a sentence about tasks that its handlers have left behind, or nothing."""
@@ -60,6 +73,11 @@ class KitSession:
             return ""
         await self._loop.run(self._deployment.end_workers())
         return await self._loop.run(self._loop.left_behind())
+
+    @staticmethod
+    async def end_tasks(tasks: "list[asyncio.Task[Any]]") -> None:
+        """Cancel tasks of the test's own event loop."""
+        await end_tasks(tasks)
 
     def end_test(self) -> None:
         """End the test."""

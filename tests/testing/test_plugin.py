@@ -22,6 +22,11 @@ ROUTER = Router()
 async def greet(event: Event, tools: Tools) -> None:
     await tools.crm.contacts.update(event.object_id, jobtitle="greeted")
 
+@ROUTER.register("contact.restore")
+@uses(reads={"contacts": ("email",)})
+async def look(event: Event, tools: Tools) -> None:
+    asyncio.create_task(tools.crm.contacts.get(event.object_id))
+
 @ROUTER.register("contact.deletion")
 async def forget(event: Event, tools: Tools) -> None:
     asyncio.create_task(asyncio.sleep(3600))
@@ -48,6 +53,9 @@ class TestInAClass:
 
 async def test_handler_leaves_a_task(spokes):
     await spokes.deliver("contact.deletion", await spokes.hubspot.contacts.create())
+
+async def test_handler_leaves_a_call(spokes):
+    await spokes.deliver("contact.restore", await spokes.hubspot.contacts.create(email="ada@example.com"))
 
 async def test_leaves_a_task(spokes):
     asyncio.create_task(asyncio.sleep(3600))
@@ -94,11 +102,12 @@ def printed(project: Path, request: pytest.FixtureRequest) -> str:
 
 
 def test_coroutine_tests_run_and_others_fail(printed: str) -> None:
-    assert "7 failed, 2 passed" in printed
+    assert "8 failed, 2 passed" in printed
 
 
 def test_task_that_a_handler_leaves_behind_fails_the_test(printed: str) -> None:
     assert "handlers.forget has left the task sleep (" in printed
+    assert "handlers.look has left the call contacts.get of tools behind: await it" in printed
     assert "FAILED test_greeting.py::test_handler_leaves_a_task" in printed
 
 
@@ -126,6 +135,16 @@ def test_package_of_the_ini_option_comes_first(project: Path) -> None:
 def test_fakeredis_takes_the_place_of_valkey(project: Path) -> None:
     printed = run_pytest(project, "-o", "spokes_redis=fakeredis", "test_greeting.py::test_greeting")
     assert "1 passed" in printed
+
+
+def test_missing_setting_of_the_handlers_says_where_tests_set_it(project: Path) -> None:
+    (project / "unset").mkdir()
+    (project / "unset" / "__init__.py").write_text(
+        "from spokes import HandlerSettings, Router\nclass Erp(HandlerSettings):\n    erp_key: str\nROUTER = Router()\n"
+    )
+    printed = run_pytest(project, "-o", "spokes_handlers=unset", "test_greeting.py::test_leaves_a_task")
+    assert "ERP_KEY is not set: Erp needs it." in printed
+    assert "a fixture spokes_settings in tests/conftest.py" in printed
 
 
 def test_unknown_redis_is_refused_with_a_sentence(project: Path) -> None:
