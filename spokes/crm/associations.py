@@ -12,6 +12,7 @@ from spokes.core.deprecation import deprecated_names
 from spokes.core.errors import InvalidRequest
 from spokes.crm.access import HandlerAccess, UnbatchedWriter, Write
 from spokes.crm.batching.association_reads import AssociatedObject, Label, parse_label
+from spokes.crm.object_ids import read_id
 from spokes.crm.object_types import plural, singular
 from spokes.crm.results import texts_of
 from spokes.crm.transport.paced_client import ApiRequest
@@ -56,7 +57,7 @@ def associations_for_create(from_type: str, to: Mapping[str, Iterable[str]]) -> 
         if type_id is None:
             raise InvalidRequest(category="ASSOCIATION_TYPE")
         types = [association_type_json(type_id, "HUBSPOT_DEFINED")]
-        associations += [{"to": {"id": to_id}, "types": types} for to_id in texts_of(ids)]
+        associations += [{"to": {"id": read_id(to_id)}, "types": types} for to_id in texts_of(ids)]
     return associations
 
 
@@ -97,6 +98,7 @@ class Associations:
         The present labels are read first, so a label that another writer adds to the same pair in between can be lost.
         """
         self._access.check_declared("associations.associate")
+        from_id, to_id = read_id(from_id), read_id(to_id)
         if labels:
             present = await self._associated_objects(from_type, from_id, to_type)
             present_labels = (label for associated in present if associated.id == to_id for label in associated.labels)
@@ -111,12 +113,14 @@ class Associations:
     async def remove(self, from_type: str, from_id: str, to_type: str, to_id: str) -> None:
         """Remove the association of two records with all its labels."""
         self._access.check_declared("associations.remove")
+        from_id, to_id = read_id(from_id), read_id(to_id)
         path = self._paths.object_associations(from_type, from_id, plural(to_type), to_id)
         await self._write("remove", from_type, from_id, ApiRequest("DELETE", path))
 
     async def remove_label(self, from_type: str, from_id: str, to_type: str, to_id: str, label: Label) -> None:
         """Remove one label; the other labels and the unlabelled association stay."""
         self._access.check_declared("associations.remove")
+        from_id, to_id = read_id(from_id), read_id(to_id)
         path = self._paths.associations(from_type, to_type, "batch", "labels", "archive")
         types = [association_type_json(label.type_id, label.category)]
         body = {"inputs": [{"from": {"id": from_id}, "to": {"id": to_id}, "types": types}]}
@@ -124,7 +128,7 @@ class Associations:
 
     async def _associated_objects(self, from_type: str, from_id: str, to_type: str) -> tuple[AssociatedObject, ...]:
         queue = self._access.queues.associations(self._access.portal_id, from_type, to_type)
-        return await queue.get(from_id, self._access.context.priority)
+        return await queue.get(read_id(from_id), self._access.context.priority)
 
     async def _write(
         self, name: str, from_type: str, from_id: str, request: ApiRequest, kind: CallKind = "calls"

@@ -14,6 +14,7 @@ from spokes.crm.associations import associations_for_create
 from spokes.crm.batching.association_reads import next_cursor
 from spokes.crm.batching.updates import PropertyUpdate
 from spokes.crm.listed_records import ID_ONLY, read_listed
+from spokes.crm.object_ids import read_id
 from spokes.crm.object_types import plural, singular
 from spokes.crm.property_values import Value, is_midnight_elsewhere
 from spokes.crm.records import Record, parse_record
@@ -66,12 +67,12 @@ class Objects:
     async def get_many(self, object_ids: Iterable[str]) -> ItemResults[Record]:
         """Read many objects; the `result` of each item is the record."""
         self._access.declared_properties(self.service)
-        return await gather_results((i, self.get(i)) for i in texts_of(object_ids))
+        return await gather_results((str(i), self.get(i)) for i in texts_of(object_ids))
 
     async def get_many_by(self, property_name: str, values: Iterable[str]) -> ItemResults[Record]:
         """Read many objects by a unique property; the `id` of each item is the value it was read by."""
         self._access.declared_properties(self.service)
-        return await gather_results((value, self.get_by(property_name, value)) for value in texts_of(values))
+        return await gather_results((str(value), self.get_by(property_name, value)) for value in texts_of(values))
 
     async def search(
         self, condition: Condition | None = None, *, text: str = "", sort: str = "", limit: int = 100
@@ -150,7 +151,7 @@ class Objects:
         """Set properties of many objects, each by its id: `{"101": {"phone": ""}}`, or pairs of id and properties."""
         self._check_declared("update")
         return await gather_results(
-            (object_id, self._update(object_id, properties)) for object_id, properties in pairs_of(items)
+            (str(object_id), self._update(object_id, properties)) for object_id, properties in pairs_of(items)
         )
 
     async def upsert(self, property_name: str, value: str, properties: Properties) -> str:
@@ -181,11 +182,12 @@ class Objects:
     async def archive_many(self, object_ids: Iterable[str]) -> ItemResults[None]:
         """Move many objects to the recycle bin."""
         self._check_declared("archive")
-        return await gather_results((i, self._archive(i)) for i in texts_of(object_ids))
+        return await gather_results((str(i), self._archive(i)) for i in texts_of(object_ids))
 
     async def merge(self, primary_id: str, other_id: str) -> str:
         """Merge one record into another, irreversibly; return the id of the survivor, which may be a new one."""
         self._check_declared("merge")
+        primary_id, other_id = read_id(primary_id), read_id(other_id)
         body = {"primaryObjectId": primary_id, "objectIdToMerge": other_id}
         request = ApiRequest("POST", self._queues.paths.objects(self.service, "merge"), body=body)
         write = Write(f"{self.service}.merge", self.type, primary_id)
@@ -199,6 +201,7 @@ class Objects:
         return (await self._access.perform(write, queue, uuid4().hex, creation)).object_id
 
     async def _update(self, object_id: str, properties: Properties) -> None:
+        object_id = read_id(object_id)
         texts = await self._validated(properties)
         if not texts:
             return
@@ -216,11 +219,12 @@ class Objects:
         return (await self._access.perform(write, queue, unique_value, texts)).object_id
 
     async def _archive(self, object_id: str) -> None:
+        object_id = read_id(object_id)
         queue = self._queues.archives(self._access.portal_id, self.service)
         await self._access.perform(Write(f"{self.service}.archive", self.type, object_id), queue, object_id, None)
 
     async def _read(self, input_id: str, id_property: str) -> Record:
-        names = self._access.declared_properties(self.service)
+        names, input_id = self._access.declared_properties(self.service), read_id(input_id)
         queue = self._queues.reads(self._access.portal_id, self.service, id_property)
         record = parse_record(await queue.get(input_id, names, self._access.context.priority), self.type, names)
         self._access.context.on_read(self.type, names)

@@ -12,6 +12,7 @@ from typing import Final
 from spokes.core.errors import CRMUnavailable, ObjectNotFound, PermanentCRMError
 from spokes.crm.access import HandlerAccess, Write
 from spokes.crm.batching.association_reads import AssociatedObject
+from spokes.crm.object_ids import read_id
 from spokes.crm.object_types import singular
 from spokes.crm.objects import fetch_property_names
 from spokes.crm.records import Record, parse_record
@@ -45,6 +46,7 @@ class Privacy:
             CRMUnavailable: HubSpot accepted the deletion, but still finds the contact; try again later.
         """
         self._access.check_declared("privacy.delete")
+        person = read_id(person)
         write = Write("privacy.delete", "contact", "" if "@" in person else person)
         await self._access.perform(write, _Deleter(self._access), person, self._check_delays_s)
 
@@ -55,7 +57,7 @@ class Privacy:
             ObjectNotFound: there is no such contact.
         """
         self._access.check_declared("privacy.export")
-        return await export(self._access, person)
+        return await export(self._access, read_id(person))
 
 
 class _Deleter:

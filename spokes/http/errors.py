@@ -104,10 +104,10 @@ class HttpUnavailable(TransientHttpError):
 
 def error_for_status(host: str, method: str, status: int, retry_after_s: float | None = None) -> HttpError | None:
     """Return the error that an answer means for the event, None if the call succeeded."""
-    if status < 300:  # noqa: PLR2004 - HTTP's own number
+    if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
         return None
     if status == _RATE_LIMITED:
         return HttpRateLimited(host, method, status=status, retry_after_s=retry_after_s)
-    if status >= 500 or status in _TRANSIENT_STATUSES:  # noqa: PLR2004 - as above
+    if status >= 500 or status < 200 or status in _TRANSIENT_STATUSES:  # noqa: PLR2004 - as above; 1xx ends nothing
         return HttpUnavailable(host, method, status=status, retry_after_s=retry_after_s)
     return HttpRefusal(host, method, status=status)

@@ -11,7 +11,7 @@ from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.errors import HubSpotError
 from spokes.simulator.portal import Portal
 from spokes.simulator.property_definition import PropertyDefinition
-from spokes.testing.background_loop import BackgroundLoop
+from spokes.testing.event_loop.background_loop import BackgroundLoop
 
 PropertyInput: TypeAlias = str | int | float | bool | None
 _Result = TypeVar("_Result")

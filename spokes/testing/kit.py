@@ -8,12 +8,12 @@ import orjson
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.changes import ChangeKind, Merge
 from spokes.simulator.crm.merging import properties_moved
-from spokes.testing.background_loop import BackgroundLoop
 from spokes.testing.checkpoint import StateCopy
 from spokes.testing.crashes import crash_points, work_with_crash
 from spokes.testing.deployment import KitDeployment
 from spokes.testing.end_state import differences, end_state, known_ids
 from spokes.testing.event_factory import Dialect, EventFactory, EventSpec
+from spokes.testing.event_loop.background_loop import BackgroundLoop
 from spokes.testing.event_state import make_true, read_event
 from spokes.testing.fake_hosts import effect_differences
 from spokes.testing.hubspot import SimulatedHubSpot, SimulatedRecord

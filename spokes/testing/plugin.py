@@ -136,7 +136,7 @@ def _checked(test: _Test, session: "KitSession") -> _Test:
 
 
 def _tasks_text(tasks: "list[asyncio.Task[Any]]") -> str:
-    from spokes.testing.handler_tasks import task_text  # noqa: PLC0415 - loaded only by tests that use the kit
+    from spokes.testing.event_loop.handler_tasks import task_text  # noqa: PLC0415 - loaded only by tests that use the kit
 
     return ", ".join(map(task_text, tasks))
 

@@ -13,7 +13,7 @@ from spokes.crm.objects import Objects
 from spokes.crm.privacy import Privacy
 from spokes.crm.services import Services
 from spokes.routing import Handler, Router
-from spokes.testing.handler_tasks import HandlerTasks, running_handler
+from spokes.testing.event_loop.handler_tasks import HandlerTasks, running_handler
 from spokes.tools import Tools, ToolSource
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 from spokes.routing import Router, load_router
-from spokes.testing.background_loop import BackgroundLoop
 from spokes.testing.deployment import KitDeployment
-from spokes.testing.handler_tasks import end_tasks
+from spokes.testing.event_loop.background_loop import BackgroundLoop
+from spokes.testing.event_loop.handler_tasks import end_tasks
 from spokes.testing.kit import Spokes
 from spokes.testing.log_capture import LogCapture
 from spokes.testing.redis_server import redis_server

@@ -195,7 +195,7 @@ def test_process_with_misspelt_handlers_exits_with_all_faults(
 ) -> None:
     (tmp_path / "misspelt").mkdir()
     (tmp_path / "misspelt" / "__init__.py").write_text(MISSPELT)
-    environ |= {"HANDLERS": "misspelt", "PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": os.environ["PATH"]}
+    environ |= {"PORT": "0", "HANDLERS": "misspelt", "PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": os.environ["PATH"]}
     command = [sys.executable, "-m", module, *(["handlers"] if module == "spokes" else [])]
     ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=25, check=False)
     assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)

@@ -54,6 +54,7 @@ class OnceGuard:
                 if error.status:  # HubSpot has answered, so the call has no later effect
                     await self._redis.delete(self._in_flight_key(field))
                 raise
+        result = _as_text(name, result)
         await self._store(field, result)
         return result
 
@@ -95,6 +96,20 @@ class OnceGuard:
             pipeline.hset(self._key, field, result)
             pipeline.expire(self._key, RESULT_TTL_S)
             await pipeline.execute()
+
+
+def _as_text(name: str, result: object) -> str:
+    """Return the id that `create` or `find` returned.
+
+    Raises:
+        TypeError: it is none. The effect has happened, so the next run searches for it.
+    """
+    if isinstance(result, str):
+        return result
+    if isinstance(result, int) and not isinstance(result, bool):
+        return str(result)
+    kind = type(result).__name__
+    raise TypeError(f"tools.once({name!r}): create and find return an id as text, and this one returned {kind}")
 
 
 def _owner_field(name: str) -> str:

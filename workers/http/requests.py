@@ -1,6 +1,7 @@
 """Requests of `tools.http`: what a handler's arguments mean, idempotency keys, and where a redirect leads. Pure."""
 
 import hashlib
+import re
 from collections.abc import Container, Iterable, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
@@ -19,6 +20,10 @@ _SEE_OTHER: Final = 303
 _SAME_METHOD: Final = frozenset({307, 308})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_NAME: Final = 200
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+", re.ASCII)  # RFC 9110, in lower case
+_OWN_HEADERS: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te"}
+)
 _MAX_SHOWN: Final = 100
 
 
@@ -157,9 +162,14 @@ def _read_headers(headers: object, host: str, method: str) -> dict[str, str]:
     fields: dict[str, str] = dict(headers)
     if any(mark in text for pair in fields.items() for text in pair for mark in "\r\n\0"):
         raise HttpNotSent(host, method, "a header has a line break or a zero byte.")
-    if IDEMPOTENCY_HEADER.casefold() in {name.casefold() for name in fields}:
+    names = {name.casefold() for name in fields}
+    if not all(map(_HEADER_NAME.fullmatch, names)):
+        raise HttpNotSent(host, method, "the name of a header has letters, digits and hyphens, no spaces or colons.")
+    if IDEMPOTENCY_HEADER.casefold() in names:
         text = f"tools.http derives {IDEMPOTENCY_HEADER} from the name of the call: leave it out."
         raise HttpNotSent(host, method, text)
+    if own := sorted(names & _OWN_HEADERS):
+        raise HttpNotSent(host, method, f"tools.http sets {', '.join(own)} itself: leave it out.")
     return fields
 
 

@@ -82,3 +82,23 @@ async def test_effects_differ_by_name_and_object(redis: Redis) -> None:
     await OnceGuard(redis, FIRST)("task", notes.create)
     await OnceGuard(redis, Event(event(2)))("note", notes.create)
     assert len(notes.ids) == 3
+
+
+async def test_number_is_kept_as_text(redis: Redis) -> None:
+    async def create() -> int:
+        return 7
+
+    once = OnceGuard(redis, FIRST)
+    assert [await once("order", create) for _ in range(2)] == ["7", "7"]  # type: ignore[arg-type]  # on purpose
+
+
+async def test_effect_without_an_id_is_explained_and_searched_for(redis: Redis) -> None:
+    notes, once = Notes(), OnceGuard(redis, FIRST)
+
+    async def create() -> None:
+        await notes.create()
+
+    with pytest.raises(TypeError, match="create and find return an id as text, and this one returned NoneType"):
+        await once("note", create)  # type: ignore[arg-type]  # on purpose
+    await redis.delete(once._in_flight_key("note"))
+    assert await once("note", notes.create, find=notes.find) == "100"

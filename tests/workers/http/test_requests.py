@@ -64,6 +64,12 @@ def test_data_is_sent_by_its_kind(data: Any, body: bytes, content_type: str) -> 
         {"json": 1, "data": "x"},
         {"data": 7},
         {"data": "\ud800"},
+        {"headers": {"X y": "a"}},
+        {"headers": {"": "a"}},
+        {"headers": {"X:": "a"}},
+        {"headers": {"Host": "other.example.com"}},
+        {"headers": {"Content-Length": "5"}},
+        {"headers": {"transfer-encoding": "chunked"}},
         {"params": 7},
         {"params": {"a": object()}},
         {"headers": {"a": 1}},
@@ -98,7 +104,8 @@ def test_call_with_an_effect_needs_a_name(name: Any) -> None:
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (200, None), (204, None), (302, HttpRefusal), (400, HttpRefusal), (401, HttpRefusal), (404, HttpRefusal),
+        (101, HttpUnavailable), (200, None), (204, None),
+        (302, HttpRefusal), (400, HttpRefusal), (401, HttpRefusal), (404, HttpRefusal),
         (409, HttpRefusal), (408, HttpUnavailable), (425, HttpUnavailable), (429, HttpRateLimited),
         (500, HttpUnavailable), (501, HttpUnavailable), (503, HttpUnavailable), (599, HttpUnavailable),
     ],

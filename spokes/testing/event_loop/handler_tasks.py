@@ -10,12 +10,12 @@ from typing import Any, Final
 
 _ADVICE: Final = "await it before the handler returns, or start it in an asyncio.TaskGroup."
 _CANCEL_S: Final = 1.0  # until a cancelled task counts as one that ignores it
-_ROOT: Final = Path(__file__).parents[2]
+_ROOT: Final = Path(__file__).parents[3]
 _OTHER_CODE: Final = (
     *(f"{_ROOT / name}/" for name in ("spokes", "workers", "ingest")),
     f"{Path(asyncio.__file__).parent}/",
 )
-_CALL_OF_TOOLS: Final = f"{Path(__file__).with_name('recorder.py')}"
+_CALL_OF_TOOLS: Final = f"{Path(__file__).parents[1] / 'recorder.py'}"
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class HandlerTasks:
             error = _unretrieved_error(task)
             if task in self.running_after or not task.done():
                 yield f"{name}: {_ADVICE}"
-            elif error:
+            elif error and _is_handlers_own(task):
                 yield f"{name}, which raised {type(error).__name__}: {_ADVICE}"
 
 

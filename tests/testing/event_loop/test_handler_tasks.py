@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from spokes.testing.background_loop import BackgroundLoop
-from spokes.testing.handler_tasks import HandlerTasks, running_handler
+from spokes.testing.event_loop.background_loop import BackgroundLoop
+from spokes.testing.event_loop.handler_tasks import HandlerTasks, running_handler
 
 TASKS: list[object] = []  # asyncio keeps weak references only
 
@@ -62,7 +62,7 @@ async def test_task_that_still_runs_when_the_handler_returns_is_named(
 
     sentence = await left_behind(loop, handler)
     assert sentence.startswith(
-        f"contacts.greet has left the task {work.__name__} (tests/testing/test_handler_tasks.py:"
+        f"contacts.greet has left the task {work.__name__} (tests/testing/event_loop/test_handler_tasks.py:"
     )
     assert "asyncio.TaskGroup" in sentence
     assert await loop.run(loop.left_behind()) == ""

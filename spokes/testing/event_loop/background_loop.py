@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, cast
 
-from spokes.testing.handler_tasks import HandlerTasks, end_tasks, running_handler, task_text
+from spokes.testing.event_loop.handler_tasks import HandlerTasks, end_tasks, running_handler, task_text
 
 _Result = TypeVar("_Result")
 _STOP_S: Final = 10.0

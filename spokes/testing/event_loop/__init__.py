@@ -1,0 +1,1 @@
+"""The event loop of simulator, receiver and worker, and the tasks that handlers start in it."""
