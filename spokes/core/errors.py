@@ -15,7 +15,7 @@ SpokesError
 ├── SecretUnreadable            a stored secret is not sealed, or sealed with a key we do not have
 ├── ErasureIncomplete           some data of a person is left; the erasure request stays open
 ├── AmbiguousReference          what an operator typed does not identify a CRM object
-├── SubscriptionRefused         HubSpot refused a call on subscriptions: spokes/subscriptions/push/api.py
+├── SubscriptionRefused         HubSpot refused a call on subscriptions: spokes/subscriptions/refusals.py
 ├── SubscriptionOutcomeUnknown  HubSpot's answer to such a call was lost
 ├── RetryLater                  a handler wants its event again later
 ├── LeaseLost                   another worker may own the object now; this one writes nothing more to it

@@ -4,7 +4,7 @@ Client secret and tokens travel in the form's body or the Authorization header, 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -81,6 +81,18 @@ class OAuthClient:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         body = await self._post(f"/oauth/{self._version}/token", form, is_refresh=True)
         return _tokens(body, refresh_token=refresh_token)
+
+    async def app_token(self, scopes: Sequence[str]) -> str:
+        """Return a token of the app itself, for half an hour: it reaches the journal and its subscriptions only.
+
+        Raises:
+            AppRefused, OAuthUnavailable: see spokes.portals.oauth_errors.
+        """
+        form = {"grant_type": "client_credentials", "scope": " ".join(scopes)}
+        token = (await self._post(f"/oauth/{self._version}/token", form, is_refresh=True)).get("access_token")
+        if not _is_token(token):
+            raise OAuthUnavailable("no_token_in_response")
+        return str(token)
 
     async def introspect(self, access_token: str) -> OAuthTokenInfo:
         """Return what HubSpot says about an access token.

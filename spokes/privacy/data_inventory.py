@@ -184,6 +184,12 @@ TABLES: Final[dict[str, StoredData]] = {
         _PROCESSING, _NO_PERSON,
     ),
     "push_subscriptions": StoredData("subscriptions of the app that we created", "none", _PROCESSING, _NO_PERSON),
+    "journal_subscriptions": StoredData(
+        "what we put into subscriptions to HubSpot's journal: object types, actions, properties, filters",
+        "none",
+        _PROCESSING,
+        _NO_PERSON,
+    ),
     "gaps": StoredData(
         "intervals in which events may have been missed; the operator and the reason that closed one", "none",
         _ACCOUNTABILITY, _NO_PERSON,

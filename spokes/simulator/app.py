@@ -25,6 +25,7 @@ from spokes.simulator.control import control_routes
 from spokes.simulator.crm.store import CrmStore
 from spokes.simulator.journal.entries import entry_of, lifecycle_entry
 from spokes.simulator.journal.server import JournalServer
+from spokes.simulator.journal.subscriptions import JournalSubscriptionApi
 from spokes.simulator.oauth.installs import Installs
 from spokes.simulator.portal import Portal
 from spokes.simulator.push_subscriptions import PushSubscriptionApi
@@ -67,6 +68,9 @@ class Simulator:
         )
         self.journal = JournalServer(
             self.config.journal, self.clock, Random(f"{self.config.seed} journal"), lambda: self.url
+        )
+        self.journal_subscriptions = JournalSubscriptionApi(
+            self.config.journal, self.portal.config.app_id, self.clock, self.journal.scopes_of
         )
         self.installs.report_lifecycle = self._submit_lifecycle
         self.oauth = OAuthServer(self.installs, self.portals, self.journal.issue_token)
@@ -146,6 +150,7 @@ class Simulator:
             app.add_routes(self.gateway.oauth_routes(self.oauth.routes()))
             app.add_routes(self.gateway.oauth_routes(self.push_api.routes()))
             app.add_routes(self.gateway.oauth_routes(self.journal.routes()))
+            app.add_routes(self.gateway.oauth_routes(self.journal_subscriptions.routes()))
             app.add_routes(self.gateway.routes((*ENDPOINTS, self.oauth.uninstall_endpoint())))
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from spokes.simulator.changes import ChangeSource
 from spokes.simulator.property_definition import PropertyDefinition
@@ -72,7 +72,8 @@ class JournalConfig:
 
     A page holds what was collected for `linger_s`, at most `max_entries` and `max_bytes`; it is kept for `kept_s`, the
     address of its file works for `url_s`. An unknown or aged-out offset is answered with `unknown_offset_status`, for
-    which HubSpot's docs name no number.
+    which HubSpot's docs name no number. A second POST of a subscription is answered as `second_post` says: the fields
+    are replaced, the subscription gets a new id, HubSpot keeps what it has, or answers 409.
     """
 
     max_entries: int = 10_000
@@ -84,6 +85,8 @@ class JournalConfig:
     max_count: int = 100
     reads_secondly: int = 100
     unknown_offset_status: int = 404
+    subscription_calls_secondly: int = 50
+    second_post: Literal["replace", "new_id", "keep", "conflict"] = "replace"
 
 
 @dataclass(frozen=True, slots=True)

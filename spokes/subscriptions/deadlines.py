@@ -18,7 +18,7 @@ _DATE_VERSION: Final = re.compile(r"/(20\d\d)-(03|09)(?:-beta)?(?:/|$)")
 
 
 @unique
-class Subject(StrEnum):
+class UseKind(StrEnum):
     """What a deployment uses of HubSpot."""
 
     PATH = "path"
@@ -30,7 +30,7 @@ class Subject(StrEnum):
 class Use(NamedTuple):
     """Something of HubSpot's that a deployment uses; `place` says where: `our calls`, or a file with its line."""
 
-    subject: Subject
+    subject: UseKind
     name: str
     place: str
 
@@ -47,7 +47,7 @@ class Deadline(NamedTuple):
         is_switched_off: whether calls fail from then on; otherwise HubSpot only ends its support.
     """
 
-    subject: Subject
+    subject: UseKind
     names: re.Pattern[str]
     ends: date
     instead: str
@@ -62,7 +62,7 @@ _OLD_PLATFORMS: Final = re.compile(r"20(?:1\d|2[0-4])\.\d+|2025\.1")
 
 
 def _path(pattern: str, ends: date, *, has_day: bool = True, is_switched_off: bool = False) -> Deadline:
-    return Deadline(Subject.PATH, re.compile(pattern), ends, _NEWER_PATH, has_day, is_switched_off)
+    return Deadline(UseKind.PATH, re.compile(pattern), ends, _NEWER_PATH, has_day, is_switched_off)
 
 
 # The first deadline that applies to a use counts.
@@ -71,10 +71,10 @@ DEADLINES: Final = (
     _path(r"/crm-pipelines/v1(?:/|$)", date(2026, 12, 4), is_switched_off=True),
     _path(r"/v4(?:/|$)", date(2027, 3, 30)),
     _path(r"/v[123](?:/|$)", date(2027, 9, 1), has_day=False),
-    Deadline(Subject.PLATFORM, _OLD_PLATFORMS, date(2026, 8, 1), _NEWER_PLATFORM, is_switched_off=True),
-    Deadline(Subject.PLATFORM, re.compile(r"2025\.2"), date(2027, 3, 1), _NEWER_PLATFORM, has_day=False),
-    Deadline(Subject.LISTED_PLATFORM, _OLD_PLATFORMS, date(2026, 11, 2), _NEWER_PLATFORM),
-    Deadline(Subject.APP, re.compile("legacy public app"), date(2027, 9, 1), _PROJECT_APP, has_day=False),
+    Deadline(UseKind.PLATFORM, _OLD_PLATFORMS, date(2026, 8, 1), _NEWER_PLATFORM, is_switched_off=True),
+    Deadline(UseKind.PLATFORM, re.compile(r"2025\.2"), date(2027, 3, 1), _NEWER_PLATFORM, has_day=False),
+    Deadline(UseKind.LISTED_PLATFORM, _OLD_PLATFORMS, date(2026, 11, 2), _NEWER_PLATFORM),
+    Deadline(UseKind.APP, re.compile("legacy public app"), date(2027, 9, 1), _PROJECT_APP, has_day=False),
 )
 
 
@@ -101,7 +101,7 @@ def _deadline_of(use: Use) -> Deadline | None:
     for deadline in DEADLINES:
         if use.subject is deadline.subject and deadline.names.search(use.name):
             return deadline
-    version = _DATE_VERSION.search(use.name) if use.subject is Subject.PATH else None
+    version = _DATE_VERSION.search(use.name) if use.subject is UseKind.PATH else None
     return _end_of_version(int(version[1]), int(version[2])) if version else None
 
 
@@ -111,7 +111,7 @@ def _end_of_version(year: int, month: int) -> Deadline:
     ends = date(months // 12, months % 12 + 1, 1)
     instead = "Set HUBSPOT_API_VERSION to a newer version, and use it in paths of your own"
     name = re.compile(re.escape(f"{year}-{month:02}"))
-    return Deadline(Subject.PATH, name, ends, instead, has_day=False)
+    return Deadline(UseKind.PATH, name, ends, instead, has_day=False)
 
 
 _HOST: Final = "hubapi.com"
@@ -134,4 +134,4 @@ def paths_in_source(text: str, name: str) -> Iterator[Use]:
         return
     for number, line in enumerate(text.splitlines(), 1):
         for match in _NUMBERED_PATH.finditer(line.partition("#")[0]):
-            yield Use(Subject.PATH, match[1], f"{name}:{number}")
+            yield Use(UseKind.PATH, match[1], f"{name}:{number}")

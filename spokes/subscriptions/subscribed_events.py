@@ -70,8 +70,12 @@ def api_fields(event: SubscribedEvent) -> dict[str, object]:
     property_ = {"propertyName": event.property_name} if event.property_name else {}
     if event.kind in _CLASSIC_KINDS.get(event.object_type, ()):
         return {"eventType": event.type, **property_}
-    type_id = _TYPE_IDS.get(event.object_type, event.object_type)
-    return {"eventType": f"{GENERIC}.{event.kind}", "objectTypeId": type_id, **property_}
+    return {"eventType": f"{GENERIC}.{event.kind}", "objectTypeId": type_id_of(event.object_type), **property_}
+
+
+def type_id_of(object_type: str) -> str:
+    """Return HubSpot's id of an object type; one that is an id, or unknown, is returned as it is."""
+    return _TYPE_IDS.get(object_type, object_type)
 
 
 def event_of_api_fields(fields: Mapping[str, object]) -> SubscribedEvent | None:

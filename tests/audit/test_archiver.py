@@ -179,7 +179,7 @@ async def test_store_older_than_the_code_is_rejected_and_the_stream_kept(
     (tmp_path / "versions").mkdir()
     for file in (schema._MIGRATIONS / "versions").glob("v*.py"):
         (tmp_path / "versions" / file.name).write_text(file.read_text())
-    (tmp_path / "versions" / "next.py").write_text("revision, down_revision = 'next', '0013'")
+    (tmp_path / "versions" / "next.py").write_text("revision, down_revision = 'next', '0014'")
     (tmp_path / "env.py").touch()
     monkeypatch.setattr(schema, "_MIGRATIONS", tmp_path)
     await fill(redis, 1)

@@ -29,7 +29,7 @@ NEXT = '''
 import sqlalchemy as sa
 from alembic import op
 revision = "next"
-down_revision = "0013"
+down_revision = "0014"
 def upgrade():
     op.add_column("audit_records", sa.Column("more", sa.Text))
 '''
@@ -45,17 +45,17 @@ def newer_code(engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def test_empty_database_gets_its_tables(engine: AsyncEngine) -> None:
-    assert await schema.upgrade(engine) == (None, "0013")
+    assert await schema.upgrade(engine) == (None, "0014")
 
 
 async def test_second_upgrade_changes_nothing(engine: AsyncEngine) -> None:
     await schema.upgrade(engine)
-    assert await schema.upgrade(engine) == ("0013", "0013")
+    assert await schema.upgrade(engine) == ("0014", "0014")
 
 
 async def test_concurrent_upgrades_migrate_once(engine: AsyncEngine) -> None:
     upgrades = await asyncio.gather(*(schema.upgrade(engine) for _ in range(3)))
-    assert Counter(upgrade.before for upgrade in upgrades) == {None: 1, "0013": 2}
+    assert Counter(upgrade.before for upgrade in upgrades) == {None: 1, "0014": 2}
 
 
 async def test_migrations_and_tables_agree(engine: AsyncEngine) -> None:
@@ -95,7 +95,7 @@ async def create_first_revision(redis: Redis, engine: AsyncEngine) -> None:
 
 async def test_records_of_first_revision_stay_and_verify(redis: Redis, engine: AsyncEngine) -> None:
     await create_first_revision(redis, engine)
-    assert await schema.upgrade(engine) == ("0001", "0013")
+    assert await schema.upgrade(engine) == ("0001", "0014")
     await append_now(redis, record(4))
     await Archiver(redis, engine, KEY).drain()
     result = await verify(engine, master_key=KEY)
@@ -121,7 +121,7 @@ async def test_older_database_is_upgraded(
 ) -> None:
     await schema.upgrade(engine)
     monkeypatch.setattr(schema, "_MIGRATIONS", newer_code)
-    assert await schema.upgrade(engine) == ("0013", "next")
+    assert await schema.upgrade(engine) == ("0014", "next")
 
 
 async def test_newer_database_works_with_older_code(

@@ -184,6 +184,19 @@ PUSH_SUBSCRIPTIONS: Final = Table(
     Column("changed_at", _BIGINT, nullable=False),
 )
 
+# What we put into subscriptions to the journal; `content` is JSON: actions, properties, filters, and what an attempt
+# wanted that was not confirmed. `portal_id` is 0 for a subscription of the whole app.
+JOURNAL_SUBSCRIPTIONS: Final = Table(
+    "journal_subscriptions",
+    METADATA,
+    Column("client_id", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("portal_id", _BIGINT, primary_key=True, autoincrement=False),
+    Column("target", Text, primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("changed_at", _BIGINT, nullable=False),
+)
+
 # Intervals in which events may have been missed, by portal and scope (an object type, or an object type with a kind);
 # `closed_at` and `proof` are NULL while a gap is open. `causes` are separated by spaces; `backfill` is the id of the
 # backfill that closed the gap.

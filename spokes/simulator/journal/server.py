@@ -82,13 +82,7 @@ class JournalServer:
         """Return a function that checks token, scope and limit before it calls another one."""
 
         async def serve(request: web.Request, log: LoggedCall) -> web.Response:
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            scopes, expires_s = self._tokens.get(token, (frozenset(), None))
-            if scheme.lower() != "bearer" or expires_s is None:
-                raise not_authenticated()
-            if self._clock.monotonic_s() >= expires_s:
-                raise not_authenticated(expired=True)
-            if READ_SCOPE not in scopes:
+            if READ_SCOPE not in self.scopes_of(request):
                 raise missing_scopes([READ_SCOPE])
             now_s = self._clock.monotonic_s()
             if self._window.count(now_s) >= self.store.config.reads_secondly:
@@ -97,6 +91,20 @@ class JournalServer:
             return await function(request, log)
 
         return serve
+
+    def scopes_of(self, request: web.Request) -> frozenset[str]:
+        """Return the scopes of the token in a request.
+
+        Raises:
+            HubSpotError: 401.
+        """
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        scopes, expires_s = self._tokens.get(token, (frozenset(), None))
+        if scheme.lower() != "bearer" or expires_s is None:
+            raise not_authenticated()
+        if self._clock.monotonic_s() >= expires_s:
+            raise not_authenticated(expired=True)
+        return scopes
 
     @property
     def peak_reads(self) -> int:

@@ -14,8 +14,8 @@ from typing import Any, Final, Self
 import aiohttp
 import orjson
 
-from spokes.core.errors import SpokesError
 from spokes.core.settings import Settings
+from spokes.subscriptions.refusals import SubscriptionOutcomeUnknown, SubscriptionRefused
 from spokes.subscriptions.subscribed_events import SubscribedEvent, api_fields, event_of_api_fields
 
 _NUMBERED: Final = "v3"
@@ -26,18 +26,6 @@ _BATCH: Final = 100
 _ATTEMPTS: Final = 4
 _BACKOFF_S, _RATE_LIMIT_S, _LONGEST_WAIT_S = 0.5, 10.0, 60.0
 _MAX_MESSAGE: Final = 300  # characters of HubSpot's message
-
-
-class SubscriptionRefused(SpokesError):
-    """HubSpot refused a call on subscriptions; `status` is its response's."""
-
-    def __init__(self, sentence: str, status: int) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
-class SubscriptionOutcomeUnknown(SpokesError):
-    """HubSpot gave no usable answer: the change may have happened or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from typing import Final
 from spokes.subscriptions.push.api import (
     PushApi,
     RemoteSubscription,
-    SubscriptionOutcomeUnknown,
-    SubscriptionRefused,
 )
 from spokes.subscriptions.push.ledger import PushLedger
 from spokes.subscriptions.push.plan import PushPlan, is_of_attempt
+from spokes.subscriptions.refusals import SubscriptionOutcomeUnknown, SubscriptionRefused
 from spokes.subscriptions.subscribed_events import SubscribedEvent
 
 _ATTEMPTS: Final = 3  # to create one subscription whose answers are lost

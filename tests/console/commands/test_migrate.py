@@ -7,6 +7,6 @@ from tests.support.deployment import KEY
 def test_migrate_reports_the_revision_and_can_be_repeated(database_url: str) -> None:
     output = [spokes({"AUDIT_KEY": KEY, "DATABASE_URL": database_url}, "migrate").stdout for _ in range(2)]
     assert output == [
-        "The audit store is new: its tables were created, revision 0013.\n",
-        "The audit store is up to date, revision 0013.\n",
+        "The audit store is new: its tables were created, revision 0014.\n",
+        "The audit store is up to date, revision 0014.\n",
     ]

@@ -4,6 +4,7 @@ import typer
 
 from spokes.console.commands.subscriptions.drift import drift
 from spokes.console.commands.subscriptions.export import export
+from spokes.console.commands.subscriptions.journal import app as journal
 from spokes.console.commands.subscriptions.push import apply, plan
 
 app = typer.Typer(
@@ -15,3 +16,4 @@ app.command()(export)
 app.command()(plan)
 app.command()(apply)
 app.command()(drift)
+app.add_typer(journal, name="journal")

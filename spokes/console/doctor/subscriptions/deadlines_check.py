@@ -12,7 +12,7 @@ from spokes.core import clock
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import Settings
 from spokes.crm.transport.paths import Paths
-from spokes.subscriptions.deadlines import WARN_DAYS, DueDeadline, Subject, Use, due_deadlines, paths_in_source
+from spokes.subscriptions.deadlines import WARN_DAYS, DueDeadline, Use, UseKind, due_deadlines, paths_in_source
 from spokes.subscriptions.project.project_files import read_platform
 from spokes.subscriptions.push.api import push_path
 
@@ -73,8 +73,8 @@ def deployment_uses(settings: Settings) -> Iterator[Use]:
         own.append(f"/oauth/{settings.hubspot_api_version}/token")
     if settings.hubspot_developer_api_key.get_secret_value():
         own.append(push_path(settings.hubspot_api_version))
-        yield Use(Subject.APP, "legacy public app", "HUBSPOT_DEVELOPER_API_KEY")
-    yield from (Use(Subject.PATH, path, _OUR_CALLS) for path in own)
+        yield Use(UseKind.APP, "legacy public app", "HUBSPOT_DEVELOPER_API_KEY")
+    yield from (Use(UseKind.PATH, path, _OUR_CALLS) for path in own)
     for file in _handler_files(settings.handlers):
         yield from paths_in_source(file.read_text(errors="replace"), _short_name(file))
 
@@ -87,9 +87,9 @@ def project_uses(folder: Path) -> Iterator[Use]:
     """
     platform = read_platform(folder)
     if platform is not None:
-        yield Use(Subject.PLATFORM, platform.version, platform.path)
+        yield Use(UseKind.PLATFORM, platform.version, platform.path)
         if platform.is_listed:
-            yield Use(Subject.LISTED_PLATFORM, platform.version, platform.path)
+            yield Use(UseKind.LISTED_PLATFORM, platform.version, platform.path)
 
 
 def _handler_files(package: str) -> list[Path]:

@@ -165,7 +165,7 @@ def test_bundle_holds_evidence_for_its_owner_only(deployment: Deployment) -> Non
     assert [item["object_id"] for item in affected] == ["51", "52"]
     assert [row["action"] for row in audit] == ["event", "crm.write", "event", "incident.opened", "incident.exported"]
     assert document["settings"]["HUBSPOT_ACCESS_TOKEN"] == "***"
-    assert (document["versions"]["audit_store"], document["alerts"]) == ("0013", None)
+    assert (document["versions"]["audit_store"], document["alerts"]) == ("0014", None)
     assert [entry["what"] for entry in document["timeline"]][-2:] == ["Opened the incident", "An incident was exported"]
     assert KEY.encode() not in path.read_bytes()
 

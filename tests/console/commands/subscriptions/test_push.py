@@ -283,6 +283,8 @@ async def test_commands_of_the_page_run(app: App) -> None:
     assert len(lines) > 3
     for line in lines:
         words = shlex.split(line)
+        if "journal" in words:  # of an app with OAuth: test_journal
+            continue
         command = words.index("spokes")
         app.environ |= dict(word.split("=", 1) for word in words[:command])
         done = await asyncio.to_thread(spokes, app.environ, *words[command + 1 :])

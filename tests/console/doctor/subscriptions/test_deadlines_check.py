@@ -14,9 +14,9 @@ from spokes.console.doctor.subscriptions.deadlines_check import (
     project_uses,
 )
 from spokes.core.settings import Settings
-from spokes.subscriptions.deadlines import Subject, Use
+from spokes.subscriptions.deadlines import Use, UseKind
 
-OAUTH_V1 = Use(Subject.PATH, "/oauth/v1/token", "deals.py:3")
+OAUTH_V1 = Use(UseKind.PATH, "/oauth/v1/token", "deals.py:3")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_warning_begins_half_a_year_before_the_end(today: date, level: FindingLe
 
 
 def test_end_of_support_is_no_fault_because_calls_may_go_on() -> None:
-    [finding] = assess_deadlines([Use(Subject.PATH, "/crm/v3/objects", "here")], date(2028, 1, 1))
+    [finding] = assess_deadlines([Use(UseKind.PATH, "/crm/v3/objects", "here")], date(2028, 1, 1))
     assert (finding.level, "ended its support in September 2027" in finding.sentence) == (FindingLevel.WARNING, True)
 
 
@@ -58,7 +58,7 @@ def test_version_decides_which_paths_spokes_calls(environ: dict[str, str]) -> No
 def test_project_names_its_platform_and_whether_its_app_is_listed(tmp_path: Path) -> None:
     assert list(project_uses(tmp_path)) == []
     (tmp_path / "hsproject.json").write_text(json.dumps({"srcDir": "src", "platformVersion": "2025.1"}))
-    assert [use.subject for use in project_uses(tmp_path)] == [Subject.PLATFORM]
+    assert [use.subject for use in project_uses(tmp_path)] == [UseKind.PLATFORM]
     (tmp_path / "src").mkdir()
     app = {"type": "app", "config": {"distribution": "marketplace"}}
     (tmp_path / "src/app-hsmeta.json").write_text(json.dumps(app))
