@@ -177,3 +177,26 @@ def test_concurrent_switch_to_wal_is_waited_out(tmp_path: Path) -> None:
     [mode] = sqlite3.Cursor(connection).execute("PRAGMA journal_mode").fetchone()
     connection.close()
     assert mode == "wal"
+
+
+async def test_commits_are_kept_when_another_process_closes_sqlite_after_a_second_engine_was_opened(
+    tmp_path: Path,
+) -> None:
+    """SQLite's locks end when their process closes any descriptor of the file; then the write-ahead log is deleted."""
+    file = tmp_path / "audit.sqlite"
+    address = f"sqlite+aiosqlite:///{file}"
+    first = open_engine(address)
+    async with first.begin() as connection:
+        await connection.execute(text("CREATE TABLE numbers (number INTEGER)"))
+    await open_engine(address).dispose()
+    read = (
+        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM numbers').fetchone()[0])"
+    )
+    for count in (0, 1):
+        command = [sys.executable, "-c", read, str(file)]
+        reader = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        output, _ = await reader.communicate()
+        assert int(output) == count
+        async with first.begin() as connection:
+            await connection.execute(text("INSERT INTO numbers VALUES (1)"))
+    await first.dispose()

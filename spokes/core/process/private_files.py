@@ -1,5 +1,6 @@
 """Files and folders that only this user can read, with any umask."""
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -59,8 +60,13 @@ def make_private(path: Path) -> None:
 
 
 def create_private_file(path: Path) -> None:
-    """Create an empty file unless it exists, and make it private."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
+    """Create an empty file unless it exists, and make it private.
+
+    An existing file is never opened: closing it again would end all locks that this process holds on it. SQLite in
+    another process would then take itself for the last user, and delete the write-ahead log that we still write to.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR))
     make_private(path)
 
 
