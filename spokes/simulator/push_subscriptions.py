@@ -21,9 +21,9 @@ from spokes.simulator.webhooks.subscriptions import Subscriptions
 MAX_SUBSCRIPTIONS: Final = 1_000
 _ROOTS: Final = ("/webhooks/v3", "/webhooks/2026-03", "/app-webhooks/2025-09", "/app-webhooks/2026-09")
 _NUMBERED: Final = "/webhooks/v3"
-_MIN_CONCURRENT_REQUESTS: Final = 6
+MIN_CONCURRENT_REQUESTS: Final = 6
 _RECORD_KINDS: Final = ("creation", "deletion", "propertyChange", "merge", "restore", "associationChange")
-_EVENT_TYPES: Final = frozenset(
+EVENT_TYPES: Final = frozenset(
     {
         *(f"{family}.{kind}" for family in ("contact", "company", "deal", "ticket", "line_item", "object")
           for kind in _RECORD_KINDS),
@@ -95,7 +95,7 @@ class PushSubscriptionApi:
         limit = throttling.get("maxConcurrentRequests") if isinstance(throttling, dict) else None
         if not isinstance(target, str) or not target.startswith("https://"):
             raise invalid_request("targetUrl must be an https URL")
-        if type(limit) is not int or limit < _MIN_CONCURRENT_REQUESTS:
+        if type(limit) is not int or limit < MIN_CONCURRENT_REQUESTS:
             raise invalid_request("throttling.maxConcurrentRequests must be greater than 5")
         now = iso(self._clock.now_ms())
         created = self.settings["createdAt"] if self.settings else now
@@ -202,8 +202,8 @@ def _key(subscription: Subscription) -> tuple[str, str | None, str | None]:
 def _subscription(body: JsonObject, *, needs_active: bool) -> Subscription:
     event_type, active = body.get("eventType"), body.get("active", None if needs_active else False)
     name, type_id = body.get("propertyName"), body.get("objectTypeId")
-    if not isinstance(event_type, str) or event_type not in _EVENT_TYPES:
-        raise invalid_request(f"Invalid eventType. Valid values: {', '.join(sorted(_EVENT_TYPES))}")
+    if not isinstance(event_type, str) or event_type not in EVENT_TYPES:
+        raise invalid_request(f"Invalid eventType. Valid values: {', '.join(sorted(EVENT_TYPES))}")
     if type(active) is not bool:
         raise invalid_request("Some required fields were not set: [active]")
     if (event_type.endswith(".propertyChange")) != (isinstance(name, str) and bool(name)):

@@ -5,7 +5,6 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from spokes.portals.store import PortalState, PortalStore, Tokens
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import JournalConfig
-from tests.console.commands.subscriptions.test_push import HANDLER, NUMBERS
+from tests.console.commands.subscriptions.push_app import HANDLER, NUMBERS
 from tests.support.command_line import CompletedCommand, spokes
-from tests.support.console_visitor import audit_store
 from tests.support.deployment import ROOT
 
 PORTAL = 50112233
@@ -96,13 +94,6 @@ class App:
 
     def subscription(self, target: str = "0-1") -> Any:
         return next(each for each in self.api.subscriptions.values() if each.fields.get("objectTypeId") == target)
-
-
-@pytest.fixture
-async def store(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
-    async with audit_store(environ) as engine:
-        assert (await asyncio.to_thread(spokes, environ, "migrate")).returncode == 0
-        yield engine
 
 
 @pytest.fixture

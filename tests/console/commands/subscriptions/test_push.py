@@ -1,13 +1,9 @@
 """`subscriptions plan|apply` for a legacy public app, on the simulated API and a real audit store."""
 
 import asyncio
-import itertools
 import json
 import re
 import shlex
-from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -17,95 +13,13 @@ from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import PUSH_SUBSCRIPTIONS, RECORDS
 from spokes.simulator.api.faults import Fault
-from spokes.simulator.app import Simulator
 from spokes.simulator.config import Subscription
-from tests.support.command_line import CompletedCommand, spokes
-from tests.support.console_visitor import audit_store
+from tests.console.commands.subscriptions.push_app import App
+from tests.support.command_line import spokes
 from tests.support.deployment import ROOT
 
 FOREIGN = Subscription("contact.propertyChange", "lastname")
-NUMBERS = itertools.count()
 TARGET = "https://hooks.example.com/webhooks/hubspot"
-HANDLER = """
-from spokes import Event, Router, Tools
-
-ROUTER = Router()
-
-{registrations}
-async def follow(event: Event, tools: Tools) -> None: ...
-"""
-
-
-class App:
-    """The HubSpot app of a test, and the commands that change its subscriptions."""
-
-    def __init__(self, sim: Simulator, environ: dict[str, str], folder: Path) -> None:
-        self.sim = sim
-        self.environ = environ
-        self._folder = folder
-        self.environ |= {
-            "HUBSPOT_API_URL": sim.url,
-            "HUBSPOT_APP_ID": str(sim.portal.config.app_id),
-            "HUBSPOT_DEVELOPER_API_KEY": sim.config.developer_key,
-            "PUBLIC_URL": "https://hooks.example.com",
-        }
-
-    def register(self, *registrations: str) -> None:
-        """Make these the registrations of the deployment."""
-        decorators = []
-        for registration in registrations:
-            event_type, _, name = registration.partition(":")
-            decorators.append(f'@ROUTER.register("{event_type}"' + (f', property="{name}")' if name else ")"))
-        package = f"subscribing_handlers_{next(NUMBERS)}"  # a module is imported once in a process
-        (self._folder / f"{package}.py").write_text(HANDLER.format(registrations="\n".join(decorators)))
-        self.environ["HANDLERS"] = package
-
-    async def run(self, *arguments: str) -> CompletedCommand:
-        """Run a command while the simulator, which is in this event loop, answers it."""
-        return await asyncio.to_thread(spokes, self.environ, "subscriptions", *arguments)
-
-    async def plan(self, *options: str) -> CompletedCommand:
-        return await self.run("plan", *options)
-
-    async def apply(self, *options: str) -> CompletedCommand:
-        return await self.run("apply", "--yes", *options)
-
-    async def changes(self, *options: str) -> list[str]:
-        """Return the lines of the plan."""
-        lines = map(json.loads, (await self.plan("--json", *options)).stdout.splitlines())
-        return [f"{line['change']} {line['subject']}" for line in lines]
-
-    def calls(self) -> Counter[str]:
-        """Return how often each call was made since the last time."""
-        counts = Counter(f"{call.method} {call.path.split('/', 4)[4]}" for call in self.sim.requests)
-        self.sim.requests.clear()
-        return counts
-
-    @property
-    def names(self) -> list[str]:
-        """What the app is subscribed to."""
-        return sorted(
-            each.subscription_type + (f":{each.property_name}" if each.property_name else "")
-            for each in self.sim.subscriptions.active
-            if each.active
-        )
-
-
-@pytest.fixture
-async def store(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
-    async with audit_store(environ) as engine:
-        assert (await asyncio.to_thread(spokes, environ, "migrate")).returncode == 0
-        yield engine
-
-
-@pytest.fixture
-async def app(
-    hubspot: Simulator, environ: dict[str, str], store: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> App:
-    monkeypatch.chdir(tmp_path)
-    app = App(hubspot, environ, tmp_path)
-    app.register("contact.creation", "deal.propertyChange:amount")
-    return app
 
 
 async def test_applied_plan_is_empty_and_took_the_fewest_calls(app: App) -> None:
