@@ -24,6 +24,7 @@ from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.error_places import class_name
+from spokes.core.telemetry.metrics import UNPROVEN_PAIRS
 from spokes.core.telemetry.setup import report_error
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
@@ -180,6 +181,8 @@ class Dispatcher:
         """
         item = call.item
         event = item.event
+        if (event.intake == "journal" or call.coalesced) and (pairs := lanes.unproven_pairs(call, lane.newest_applied)):
+            UNPROVEN_PAIRS.inc(pairs)
         route = route_of(item, self._router)
         handler = route.name if route else item.handler
         writes: list[WriteRecord] = []

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spokes.queue.call_pauses import CallPause
 
 _EXISTENCE: Final = "*"  # the ordering key of deletions and restorations; no property has this name
+_CLOSE_MS: Final = 1000  # two changes of one property by people are further apart as a rule
 _EXISTENCE_KINDS: Final = frozenset({"deletion", "restore"})
 
 
@@ -212,6 +213,27 @@ def newest_applied_by_any(item: WorkItem, lane: Lane) -> int:
         return lane.newest_applied.get(item.ordering_key or "", 0)
     name = ordering_key(item.event)
     return max((at for key, at in lane.newest_applied.items() if key.partition("@")[0] == name), default=0)
+
+
+def unproven_pairs(call: HandlerCall, newest_applied: Mapping[str, int]) -> int:
+    """Return how many journal events of a call probably repeat a pushed one, although their keys differ.
+
+    If an intake's time or value of a change differs, it is two events: the newest wins, and such pairs are counted.
+
+    Args:
+        call: with the older changes that it covers.
+        newest_applied: by ordering key, the `occurredAt` of the newest change applied before the call.
+    """
+    items = (*call.coalesced, call.item)
+    pairs = 0
+    for item in items:
+        name = item.ordering_key
+        if item.event.intake != "journal" or name is None:
+            continue
+        times = [newest_applied.get(name, 0)]
+        times += [other.event.occurred_at for other in items if other.event.intake != "journal"]
+        pairs += any(abs(item.event.occurred_at - at) <= _CLOSE_MS for at in times)
+    return pairs
 
 
 def _sort_key(item: WorkItem) -> tuple[int, int, int]:

@@ -80,6 +80,9 @@ REQUEST_SECONDS: Final = _durations(
 EVENTS: Final = _counter("events", "Received events by the result of admission", "result")
 JOURNAL_PAGES: Final = _counter("journal_pages", "Pages of HubSpot's journal whose events are all admitted")
 JOURNAL_EVENTS: Final = _counter("journal_events", "Events of HubSpot's journal by the result of admission", "result")
+UNPROVEN_PAIRS: Final = _counter(
+    "unproven_pairs", "Journal events within a second of another change of the same property: perhaps one change twice"
+)
 CONSOLE_REQUESTS: Final = _counter(
     "console_requests", "Requests to the console by HTTP status and refusal reason", "status", "reason"
 )
