@@ -3,7 +3,7 @@
 Source: HubSpot's API specification "Webhooks Journal", and its docs of the same name.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -69,7 +69,7 @@ class JournalClient:
         """
         return await self._read(f"/offset/{quote(offset, safe='')}/next")
 
-    async def file(self, location: PageLocation) -> AsyncIterator[bytes]:
+    async def file(self, location: PageLocation) -> AsyncGenerator[bytes, None]:
         """Yield the file of a page in chunks; the request carries no token.
 
         Raises:

@@ -167,7 +167,9 @@ def _classify_group(
 ) -> ClassifiedDelivery:
     allow_list = allow_list.for_portal(portal_id)
     allowed = [event for event in events if allow_list.allows(event)]
-    ignored = Counter(event.subscription_type for event in events if not allow_list.allows(event))
+    ignored: dict[str, int] = {}
+    if len(allowed) < len(events):
+        ignored = Counter(event.subscription_type for event in events if not allow_list.allows(event))
     delivery = ClassifiedDelivery(
         new_delivery_id(portal_id),
         portal_id,
