@@ -14,7 +14,22 @@ class Clock:
     def __init__(self, *, speed: float = 1.0) -> None:
         if speed <= 0:
             raise ValueError("speed must be above 0")
-        self.speed = speed
+        self._speed = speed
+        self._passed_s = 0.0  # HubSpot's time until the speed was last set
+        self._set_at_s = self.monotonic_s()
+
+    @property
+    def speed(self) -> float:
+        """How many seconds pass at HubSpot in one; setting it does not shorten delays that have begun."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self._passed_s, self._set_at_s, self._speed = self.hubspot_s(), self.monotonic_s(), speed
+
+    def hubspot_s(self) -> float:
+        """Seconds of HubSpot's time since the start."""
+        return self._passed_s + (self.monotonic_s() - self._set_at_s) * self._speed
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
@@ -33,9 +48,9 @@ class ManualClock(Clock):
     """A clock that moves only by `advance`, for tests that must not wait."""
 
     def __init__(self, *, now_ms: int | None = None) -> None:
+        self._elapsed_s = 0.0
         super().__init__()
         self._start_ms = super().now_ms() if now_ms is None else now_ms
-        self._elapsed_s = 0.0
         self._advanced = asyncio.Event()
 
     def now_ms(self) -> int:

@@ -70,10 +70,11 @@ class OAuthConfig:
 class JournalConfig:
     """The webhooks journal. Seconds are HubSpot's: `speed` shortens them.
 
-    A page holds what was collected for `linger_s`, at most `max_entries` and `max_bytes`; it is kept for `kept_s`, the
-    address of its file works for `url_s`. An unknown or aged-out offset is answered with `unknown_offset_status`, for
-    which HubSpot's docs name no number. A second POST of a subscription is answered as `second_post` says: the fields
-    are replaced, the subscription gets a new id, HubSpot keeps what it has, or answers 409.
+    A page holds what was collected for `linger_s` (0: until the next read), at most `max_entries` and `max_bytes`. It
+    is kept for `kept_s`; the address of its file works for `url_s`. An unknown or aged-out offset is answered with
+    `unknown_offset_status`, for which HubSpot's docs name no number. A second POST of a subscription is answered as
+    `second_post` says: the fields are replaced, the subscription gets a new id, HubSpot keeps what it has, or answers
+    409.
     """
 
     max_entries: int = 10_000

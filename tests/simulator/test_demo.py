@@ -31,12 +31,15 @@ def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=170)
     assert process.returncode == 0, output
     assert output.count("agrees") > 20
-    last = output.strip().splitlines()[-5:]
+    lines = output.strip().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("Spokes made "))
+    last = lines[first : first + 5]
     assert re.fullmatch(
         r"Spokes made [\d,]+ calls for [\d,]+ events \(\d+ events a call\); \d+ w\w+ answered 429\.", last[0]
     )
     assert last[1].startswith("Another program with the same token used up the limit (190 calls in 10 s) on purpose")
     assert last[4].startswith("Every event has an outcome: ")
+    assert any(line.startswith("Nothing ran for 30 hours") and line.endswith("Lost: 0.") for line in lines)
     assert list(still_running(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -32,6 +33,7 @@ from spokes.core.process.progress_lines import ProgressLines
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.simulator.app import Simulator
 from spokes.simulator.demo.comparison import ComparisonRow, ExpectedState, compare
+from spokes.simulator.demo.outage_act import OutageAct
 from spokes.simulator.demo.people import People
 from spokes.simulator.demo.scenario import Scenario, demo_config
 from spokes.simulator.demo.summary import summary_lines
@@ -150,10 +152,21 @@ async def play_demo(
             records = await _export_audit(env)
             intact = await run_command(env, "audit", "verify") is not None
             rows = list(compare(scenario, records, chain_intact=intact))
-    _print_rows(rows)
-    for line in summary_lines(sim, records, time.monotonic() - started):
-        console.print(line, soft_wrap=True)
-    return rows
+        _print_rows(rows)
+        for line in summary_lines(sim, records, time.monotonic() - started):
+            console.print(line, soft_wrap=True)
+        outage = OutageAct(sim, Random(f"{seed} outage"), size)
+        with console.status("30 hours of HubSpot's time without a web process"):
+            await outage.pass_hours()
+        with console.status("The web process is back, and reads HubSpot's journal"):
+            env = outage.settings(env)
+            async with _processes(env, workers, data):
+                await wait_until_ready(base)
+                result = await outage.result(partial(_export_audit, env))
+    _print_rows(result.rows)
+    console.print(result.sentence, soft_wrap=True)
+    console.print(f"{time.monotonic() - started:.0f} s in total.", soft_wrap=True)
+    return [*rows, *result.rows]
 
 
 @asynccontextmanager

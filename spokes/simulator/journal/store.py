@@ -22,7 +22,7 @@ class JournalPage:
     offset: str
     number: int
     published_at_ms: int
-    expires_s: float  # on the simulator's monotonic clock
+    expires_s: float  # in HubSpot's time
     entries: tuple[JsonObject, ...]
 
     def content(self, portal_id: int | None) -> bytes:
@@ -60,10 +60,10 @@ class JournalStore:
         if self._collected and joined(self._collected[-1], entry):
             return
         size = len(orjson.dumps(entry))
-        if self._collected and self._collected_bytes + size > self.config.max_bytes:
+        if (self.config.linger_s and self._is_due()) or self._collected_bytes + size > self.config.max_bytes:
             self.publish()
         if not self._collected:
-            self._collected_since_s = self._clock.monotonic_s()
+            self._collected_since_s = self._clock.hubspot_s()
         self._collected.append(entry)
         self._collected_bytes += size
         if len(self._collected) >= self.config.max_entries:
@@ -73,8 +73,7 @@ class JournalStore:
         """Publish the collected entries as a page now."""
         if not self._collected:
             return
-        now_s = self._clock.monotonic_s()
-        expires_s = now_s + self.config.kept_s / self._clock.speed
+        expires_s = self._clock.hubspot_s() + self.config.kept_s
         offset = str(UUID(int=self._rng.getrandbits(128), version=4))
         page = JournalPage(offset, self._next_number, self._clock.now_ms(), expires_s, tuple(self._collected))
         self._collected, self._collected_bytes = [], 0
@@ -84,10 +83,9 @@ class JournalStore:
 
     def pages(self, portal_id: int | None = None) -> list[JournalPage]:
         """Return the pages that are kept, or those with entries of one portal; the oldest first."""
-        now_s = self._clock.monotonic_s()
-        if self._collected and now_s - self._collected_since_s >= self.config.linger_s / self._clock.speed:
+        if self._is_due():
             self.publish()
-        while self._pages and self._pages[0].expires_s <= now_s:
+        while self._pages and self._pages[0].expires_s <= self._clock.hubspot_s():
             del self._by_offset[self._pages.popleft().offset]
         if portal_id is None:
             return [*self._pages]
@@ -109,19 +107,22 @@ class JournalStore:
 
     def address(self, page: JournalPage, portal_id: int | None) -> tuple[str, float]:
         """Return the name of a new address of a page's file, and the seconds until it expires."""
-        life_s = self.config.url_s / self._clock.speed
-        now_s = self._clock.monotonic_s()
+        life_s, now_s = self.config.url_s, self._clock.hubspot_s()
         name = f"{self._rng.getrandbits(160):040x}"
-        self._addresses = {key: known for key, known in self._addresses.items() if known.expires_s + 60 > now_s}
+        self._addresses = {key: known for key, known in self._addresses.items() if known.expires_s > now_s}
         self._addresses[name] = FileAddress(page, portal_id, now_s + life_s)
-        return name, life_s
+        return name, life_s / self._clock.speed
 
     def file(self, name: str) -> bytes | None:
         """Return the file at an address; None if it is unknown or has expired."""
         address = self._addresses.get(name)
-        if address is None or self._clock.monotonic_s() >= address.expires_s:
+        if address is None or self._clock.hubspot_s() >= address.expires_s:
             return None
         return address.page.content(address.portal_id)
+
+    def _is_due(self) -> bool:
+        """Return whether the collected entries have waited long enough to be published."""
+        return bool(self._collected) and self._clock.hubspot_s() - self._collected_since_s >= self.config.linger_s
 
     def clear(self) -> None:
         """Remove every entry and page."""
