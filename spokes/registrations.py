@@ -1,4 +1,4 @@
-"""The event types that handlers register for: HubSpot's closed list, and what is wrong with any other.
+"""The event types that handlers register for: HubSpot's closed list, those of portals, and what is wrong with others.
 
 A registration outside the list never matches an event, so it is refused at start.
 Source: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions", and the subscription types of its
@@ -13,12 +13,14 @@ from spokes.core.events import OBJECT_TYPES
 from spokes.core.spelling import closest, did_you_mean
 from spokes.crm.object_types import CUSTOM_TYPE, CUSTOM_TYPE_NAME, plural, singular
 
+PORTAL: Final = "portal"
 _ANY_OBJECT: Final = "object"
 _RECORD_KINDS: Final = ("creation", "deletion", "propertyChange", "merge", "restore", "associationChange")
 _OTHER_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "contact": (*_RECORD_KINDS, "privacyDeletion"),
     "conversation": ("creation", "deletion", "privacyDeletion", "propertyChange", "newMessage"),
     "event": ("completed",),
+    PORTAL: ("installed", "uninstalled"),  # events of our own
     _ANY_OBJECT: (*_RECORD_KINDS, "privacyDeletion"),  # matches contacts and conversations too
 }
 _FAMILIES: Final = frozenset({*OBJECT_TYPES.values(), *_OTHER_KINDS})

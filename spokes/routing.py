@@ -26,7 +26,7 @@ from spokes.crm.declarations import read_declared_methods, read_declared_propert
 from spokes.handler_settings import collected_settings_faults, read_settings_of
 from spokes.http.hosts import Host, HostLimits, merge_hosts, read_declared_hosts
 from spokes.import_faults import import_fault, is_missing, no_router
-from spokes.registrations import registration_key
+from spokes.registrations import PORTAL, registration_key
 from spokes.run_limits import NO_LIMITS, RunLimits, read_retried_exceptions, read_run_limits
 
 if TYPE_CHECKING:
@@ -219,6 +219,15 @@ class Router:
     def registrations(self) -> frozenset[str]:
         """All registrations: event types, and `type:property` for single properties."""
         return frozenset(self._routes)
+
+    def sent_by_hubspot(self) -> "Router":
+        """Return a router with the registrations that events of HubSpot match, without those for events of our own."""
+        router = Router()
+        for registration, routes in self._routes.items():
+            if not registration.startswith(f"{PORTAL}."):
+                router._routes[registration] = routes
+                router._by_name |= {route.name: route for route in routes}
+        return router
 
     @property
     def names(self) -> tuple[str, ...]:

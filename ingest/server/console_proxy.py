@@ -16,6 +16,7 @@ from aiohttp import (
     ClientPayloadError,
     ClientSession,
     ClientTimeout,
+    DummyCookieJar,
     UnixConnector,
     hdrs,
     web,
@@ -80,6 +81,7 @@ class ConsoleProxy:
         self._session = ClientSession(
             connector=UnixConnector(str(self._socket), limit=0),
             timeout=ClientTimeout(total=None, sock_connect=5),
+            cookie_jar=DummyCookieJar(),  # another one would send each visitor's cookies with everybody's requests
             auto_decompress=False,
         )
         self._supervisor = asyncio.create_task(self._child.supervise())

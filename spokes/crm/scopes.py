@@ -30,7 +30,9 @@ _CONTENT_SCOPES: Final[Mapping[str, str]] = {"email": "sales-email-read"}  # oth
 _WRITES_THAT_READ: Final = frozenset({"archive"})  # write methods that also read
 _IMPLICIT_SCOPES: Final = frozenset({"oauth"})  # every token has it
 _EXPORTED_TYPES: Final = ("contact", "company", "deal", "ticket")
-_NO_RECORDS: Final = frozenset({"object", "event", "conversation"})  # families of events without a type of records
+_NO_RECORDS: Final = frozenset(
+    {"object", "event", "conversation", "portal"}
+)  # families of events without a type of records
 _ASSOCIATIONS: Final = frozenset({"association", "associations"})
 _CUSTOM_TYPE: Final = re.compile(r"2-\d+|p\d+_.+")
 _UNNAMED_TYPE: Final = re.compile(r"(?!2-)\d+-\d+")  # of HubSpot's own types, newer than this version

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
 
-from spokes.core.errors import CRMError
+from spokes.core.errors import CRMError, NotAuthorized
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.priority import Priority
@@ -236,7 +236,13 @@ class CRM:
             if portal_id not in self.budget.oauth_portals or portal_id in self.token_credentials.token_portals:
                 return await self.check_token() is not None
             client = await self.credentials.client(portal_id)
-            await client.call("GET", self._paths.account_details())
+            try:
+                await client.call("GET", self._paths.account_details())
+            except NotAuthorized:  # HubSpot has ended the token early: only a newer one ends the pause
+                renewed = await self.credentials.renew(portal_id, client)
+                if renewed is None:
+                    return False
+                await renewed.call("GET", self._paths.account_details())
         except CRMError:
             return False
         return True

@@ -48,6 +48,7 @@ def desired_state(router: Router, settings: Settings) -> DesiredState:
     """
     if not router.registrations:
         raise ConfigurationError([NO_HANDLERS])
+    router = router.sent_by_hubspot()
     events: dict[SubscribedEvent, tuple[str, ...]] = {}
     scopes: dict[ScopeRequirement, tuple[str, ...]] = {}
     gaps: dict[str, str] = {}

@@ -18,6 +18,10 @@ from spokes.audit.stream import ENTRY_FIELD, decode
 from spokes.core.redis.connections import redis_client
 from spokes.core.redis.keys import AUDIT_STREAM, QUEUES, held_deliveries
 from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.core.vault import Vault
+from spokes.portals.profile import PortalProfile
+from spokes.portals.profile_store import with_values
+from spokes.portals.published_profiles import publish
 from spokes.queue.call_pauses import HANDLER_PREFIX
 from spokes.queue.handler_pauses import HandlerPauses
 from spokes.queue.held_deliveries import HeldDeliveries
@@ -73,6 +77,7 @@ class KitDeployment:
             **variables,
             "HANDLERS": self._module,
         }
+        self._profiles: dict[int, PortalProfile] = {}
         self._workers: list[ArqBatchWorker] = []
         self._stack = AsyncExitStack()
 
@@ -114,7 +119,16 @@ class KitDeployment:
             portal.config = replace(portal.config, scopes=None)
             portal.replace_tokens(portal.config.token)
         self.recorder.runs.clear()
+        self._profiles.clear()
         self.http.reset()
+
+    async def set_portal(self, profile: PortalProfile, values: Mapping[str, str]) -> None:
+        """Set what differs for one portal; it replaces what the test set before."""
+        vault = Vault.from_settings(Settings.from_env(self._variables))
+        self._profiles[profile.portal_id] = with_values(vault, profile, values)
+        await publish(self.redis, self._profiles.values())
+        for worker in await self.start_workers():
+            await worker.ctx["parts"].profiles.refresh()
 
     async def add_fault(self, fault: Fault) -> None:
         """Make calls of HubSpot fail once the worker has started: one that starts during an outage waits."""

@@ -1,10 +1,11 @@
 """`Spokes`, the fixture of handlers' tests: deliver an event as HubSpot does, and see what the handlers did."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import orjson
 
+from spokes.portals.profile import PortalProfile
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.changes import ChangeKind, Merge
 from spokes.simulator.crm.merging import properties_moved
@@ -172,6 +173,33 @@ class Spokes:
             ValueError: `duration` is unreadable.
         """
         return await self._run(self._advance(duration_ms(duration)))
+
+    async def set_portal(
+        self,
+        *,
+        settings: Mapping[str, str] | None = None,
+        name: str = "",
+        time_zone: str = "",
+        currency: str = "",
+        region: str = "",
+        portal_id: int | None = None,
+    ) -> None:
+        """Set what `tools.portal` shows, as `spokes portals set` does; it replaces what the test set before.
+
+        Args:
+            settings: the values of `PortalSettings`, as texts.
+            name: of the portal.
+            time_zone: such as Europe/Oslo.
+            currency: such as NOK.
+            region: the country of phone numbers without a +.
+            portal_id: the account, by default that of `hubspot`.
+
+        Raises:
+            ValueError: the test has no such account.
+        """
+        for account in self._accounts(self.hubspot.portal_id if portal_id is None else portal_id):
+            profile = PortalProfile(account.portal_id, name, time_zone, currency, region)
+            await self._run(self._deployment.set_portal(profile, settings or {}))
 
     async def outage(
         self,

@@ -191,3 +191,17 @@ async def test_too_large_and_fragmented_bodies_are_answered(start: Start) -> Non
     for body, status in ((b"x" * 300_000, 413), (b"x" * 3_000, 403)):
         async with web.session.post(f"{web.url}/console/login", data=body) as response:
             assert response.status == status
+
+
+@pytest.mark.slow
+async def test_cookies_of_one_visitor_are_not_sent_for_another(start: Start) -> None:
+    web = await start(
+        CONSOLE_KEY=KEY, PUBLIC_URL="http://localhost", HUBSPOT_CLIENT_ID="0c3f6d0c-2e8b-4e57-9c34-7a5e2d10b9f8",
+        SECRETS_KEY="3f6d0c2e8b1a4e579c347a5e2d10b9f8",
+    )  # fmt: skip
+    await web.wait_for_status("/oauth/install", 303)
+    browsers = set()
+    for _ in range(2):
+        web.session.cookie_jar.clear()
+        browsers.add((await web.get("/oauth/install"))[2]["Set-Cookie"].partition(";")[0])
+    assert len(browsers) == 2

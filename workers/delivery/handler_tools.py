@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from redis.asyncio import Redis
 
-from spokes.core.errors import LeaseLost
+from spokes.core.errors import LeaseLost, NotPermitted
 from spokes.core.priority import Priority, priority_of
 from spokes.http.calls import Http
+from spokes.intake.portal_events import PORTAL_UNINSTALLED
 from spokes.portal import EventPortal
 from spokes.privacy.redis_purge import purge_object
 from spokes.queue.call_breaker import CallBreaker
@@ -132,8 +133,14 @@ class RunTools:
         return self._call.oldest_event.property_value
 
     def crm(self) -> "Services":
-        """See ToolSource."""
+        """See ToolSource.
+
+        Raises:
+            NotPermitted: the portal has removed the app, so its CRM cannot be called any more.
+        """
         crm, item, uses = self._parts.crm, self._call.item, self._route.uses
+        if item.event.type == PORTAL_UNINSTALLED:
+            raise NotPermitted(code="PORTAL_UNINSTALLED")
         fingerprint = crm.token_fingerprint
         context = EventContext(item, self._lane, self._timeout, self._writes, token_fingerprint=fingerprint)
         event = item.event

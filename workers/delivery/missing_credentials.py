@@ -19,6 +19,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import Credentials
+from spokes.intake.portal_events import PORTAL_UNINSTALLED
 from spokes.portals.directory import PortalDirectory
 from spokes.queue.held_deliveries import HeldDeliveries
 from workers.credentials.refused_token import RefusedToken
@@ -34,6 +35,11 @@ _PORTALS_PER_SCRIPT: Final = 500  # so that no script keeps Redis busy for a mil
 _LIVE_S: Final = 15.0  # after its last announcement, another worker counts as running
 _KEEP_S: Final = 7 * 86_400  # announcements, for doctor
 _PARK_MS: Final = round(NO_CREDENTIALS_PARK_S * 1000)
+
+
+def is_uninstall(run: DeliveryRun) -> bool:
+    """Return whether a delivery tells handlers that a portal removed the app: they run without its credentials."""
+    return bool(run.items) and all(item.event.type == PORTAL_UNINSTALLED for item in run.items)
 
 
 class MissingCredentials:

@@ -42,7 +42,7 @@ from workers.delivery.lane_manager import LaneManager
 from workers.delivery.lane_pool import LanePool, ReadyLanes
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem, blocking_key
 from workers.delivery.merge_map import MergeMap
-from workers.delivery.missing_credentials import MissingCredentials
+from workers.delivery.missing_credentials import MissingCredentials, is_uninstall
 from workers.delivery.resolution import ERASED, HANDLER_STUCK, WORKER_DIED, Resolution, parked_for
 from workers.delivery.settlement import Settlement
 from workers.handlers.portals import HandlerPortals
@@ -76,7 +76,7 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
             return DeliveryEnd.UNREADABLE
         run = DeliveryRun(readable, parts.settlement, parts.settings, parts.router)
     run.failed_tries = claimed.attempt - 1
-    if parts.missing_credentials.concern(delivery.portal_id):
+    if parts.missing_credentials.concern(delivery.portal_id) and not is_uninstall(run):
         return await parts.missing_credentials.set_aside(run)
     if claimed.attempt < SUSPECT_FROM_TRY or not run.items:
         is_closed = await _run_events(run, claimed, parts)

@@ -16,6 +16,7 @@ from spokes.audit.stream import append_now
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
+from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.lifecycles import Lifecycle, read_lifecycle, remove_lifecycles, waiting_lifecycles
 from spokes.portals.store import PortalState, PortalStore
 
@@ -29,6 +30,7 @@ async def apply_lifecycles(settings: Settings, redis: Redis, engine: AsyncEngine
 
     Raises:
         AuditUnavailable: the store does not answer; they wait.
+        QueueUnavailable: Redis did not confirm; they wait.
         RedisError, OSError: Redis does not answer.
     """
     if not settings.hubspot_client_id:
@@ -42,17 +44,20 @@ async def apply_lifecycles(settings: Settings, redis: Redis, engine: AsyncEngine
             elif lifecycle.is_install:
                 log.info("portal_installed_at_hubspot", portal_id=lifecycle.portal_id)
             else:
-                await _uninstall(lifecycle, store, redis)
+                await _uninstall(lifecycle, settings, store, redis)
         await remove_lifecycles(redis, len(waiting))
 
 
-async def _uninstall(lifecycle: Lifecycle, store: PortalStore, redis: Redis) -> None:
+async def _uninstall(lifecycle: Lifecycle, settings: Settings, store: PortalStore, redis: Redis) -> None:
     """Mark a portal as uninstalled, unless it was installed again since."""
     portal_id = lifecycle.portal_id
     while True:
         portal = await store.get(portal_id)
         if portal is None or portal.state is PortalState.UNINSTALLED or portal.installed_at > lifecycle.occurred_at:
             return
+        await queue_portal_event(
+            PORTAL_UNINSTALLED, portal_id, occurred_at=lifecycle.occurred_at, settings=settings, redis=redis
+        )
         if await store.mark(portal_id, PortalState.UNINSTALLED, _REASON, generation=portal.generation):
             break  # otherwise a worker has refreshed its tokens between the two calls
     await store.destroy_tokens(portal_id)

@@ -13,6 +13,8 @@ from spokes.audit.stream import append_now
 from spokes.console.installs.reinstall_alert import end_reinstall_alert
 from spokes.core import clock
 from spokes.core.errors import HttpProblem, SecretUnreadable
+from spokes.core.settings import Settings
+from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.oauth_errors import OAuthError, PortalRevoked
 from spokes.portals.pending_tokens import PendingTokenStore
@@ -49,14 +51,14 @@ async def find_connected(store: PortalStore, portal_id: int) -> InstalledPortal:
 
 
 async def disconnect(
-    portal_id: int, operator: Operator, *, store: PortalStore, oauth: OAuthClient, redis: Redis
+    portal_id: int, operator: Operator, *, settings: Settings, store: PortalStore, oauth: OAuthClient, redis: Redis
 ) -> bool:
     """Disconnect a portal; return whether HubSpot uninstalled the app now, rather than earlier.
 
     Raises:
         HttpProblem: 404 or 409, as `find_connected`; 502, HubSpot refuses our app; 503, HubSpot does not answer.
         AuditUnavailable: the store does not answer.
-        RedisError, OSError: Redis does not answer.
+        QueueUnavailable, RedisError, OSError: Redis does not answer.
     """
     portal = await find_connected(store, portal_id)
     detail = {"state": portal.state.value, **({"address": operator.address} if operator.address else {})}
@@ -72,6 +74,7 @@ async def disconnect(
         sentence = "HubSpot does not answer" if status == 503 else "HubSpot refuses our app"  # noqa: PLR2004 - as above
         detail_text = f"{sentence}, so portal {portal_id} is still connected. Disconnect it again later."
         raise HttpProblem(status, error.reason, detail_text, retry_after_s=60 if status == 503 else None) from None  # noqa: PLR2004 - as above
+    await queue_portal_event(PORTAL_UNINSTALLED, portal_id, occurred_at=clock.now_ms(), settings=settings, redis=redis)
     await store.mark(portal_id, PortalState.UNINSTALLED, DISCONNECTED)
     await store.destroy_tokens(portal_id)
     await PendingTokenStore(redis, store.vault).delete(portal_id)

@@ -20,11 +20,13 @@ from spokes.console.installs.install_checks import check_app, check_portal, chec
 from spokes.console.installs.install_state import STATE_TTL_S, InstallState, StateSigner, new_nonce
 from spokes.console.installs.reinstall_alert import end_reinstall_alert
 from spokes.console.installs.token_endpoint_problems import problem_for
+from spokes.core.clock import now_ms
 from spokes.core.errors import HttpProblem
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.console_keys import used_install_state
 from spokes.core.settings import Settings
 from spokes.crm.scopes import ScopeRequirement, requested_scopes, required_scopes
+from spokes.intake.portal_events import PORTAL_INSTALLED, queue_portal_event
 from spokes.portals.oauth_client import OAuthClient, OAuthTokenInfo
 from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable
 from spokes.portals.profile_store import ProfileStore
@@ -163,6 +165,9 @@ class InstallFlow:
         }
         record = AuditRecord(action=Action.PORTAL_INSTALLED, portal_id=info.hub_id, actor=INSTALLER, detail=detail)
         await append_now(self._redis, record)
+        await queue_portal_event(
+            PORTAL_INSTALLED, info.hub_id, occurred_at=now_ms(), settings=self._settings, redis=self._redis
+        )
         await self._store.save_install(info.hub_id, tokens, info.scopes)
         await end_reinstall_alert(self._redis, info.hub_id)
         await self._save_account(info.hub_id, tokens)

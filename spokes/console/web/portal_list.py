@@ -50,4 +50,6 @@ async def disconnect_named(request: web.Request, portal_id: int, reason: str) ->
     if oauth is None or not actor.can_see(portal_id):
         raise HttpProblem(404, "not_found", f"Portal {portal_id} has not installed the app. Nothing was done.")
     operator = Operator(actor.name, reason, request[ADDRESS])
-    return await disconnect(portal_id, operator, store=app[PORTAL_STORE], oauth=oauth, redis=app[REDIS])
+    return await disconnect(
+        portal_id, operator, settings=app[SETTINGS], store=app[PORTAL_STORE], oauth=oauth, redis=app[REDIS]
+    )

@@ -60,6 +60,7 @@ _Found = tuple[DriftKind, Severity, Mapping[str, str]]
 
 class _Assessment:
     def __init__(self, router: Router, settings: Settings, desired: DesiredState, seen: Observations) -> None:
+        router = router.sent_by_hubspot()
         self._settings = settings
         self._desired = desired
         self._seen = seen

@@ -22,8 +22,13 @@ ADA = Operator("ada", "contract ended", "203.0.113.7")
 
 
 @pytest.fixture
-async def oauth(oauth_environ: dict[str, str]) -> AsyncIterator[OAuthClient]:
-    client = oauth_client(Settings.from_env(oauth_environ))
+def settings(oauth_environ: dict[str, str]) -> Settings:
+    return Settings.from_env(oauth_environ)
+
+
+@pytest.fixture
+async def oauth(settings: Settings) -> AsyncIterator[OAuthClient]:
+    client = oauth_client(settings)
     yield client
     await client.close()
 
@@ -43,10 +48,10 @@ async def state_of(store: PortalStore) -> tuple[str, str, bool]:
 
 
 async def test_disconnected_portal_is_uninstalled_without_tokens(
-    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis
+    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, settings: Settings
 ) -> None:
     await connect(store, hubspot)
-    assert await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    assert await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert await state_of(store) == ("uninstalled", "disconnected", False)
     assert hubspot.tokens == {}
     [record] = await recorded(redis)
@@ -57,41 +62,41 @@ async def test_disconnected_portal_is_uninstalled_without_tokens(
 
 
 async def test_expired_token_is_refreshed_before_the_portal_is_uninstalled(
-    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis
+    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, settings: Settings
 ) -> None:
     await connect(store, hubspot, expires_in_s=-60)
     del hubspot.tokens["access-1"]
-    assert await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    assert await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert [name for name, _ in hubspot.calls] == ["token", "uninstall"]
 
 
 async def test_token_that_expired_earlier_than_we_know_is_refreshed(
-    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis
+    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, settings: Settings
 ) -> None:
     await connect(store, hubspot)
     del hubspot.tokens["access-1"]
-    assert await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    assert await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert [name for name, _ in hubspot.calls] == ["uninstall", "token", "uninstall"]
 
 
 @pytest.mark.parametrize("expires_in_s", [-60, 1800])
 async def test_portal_that_removed_the_app_itself_is_disconnected(
-    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, expires_in_s: int
+    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, expires_in_s: int, settings: Settings
 ) -> None:
     await connect(store, hubspot, expires_in_s=expires_in_s)
     hubspot.forget(PORTAL)
-    assert not await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    assert not await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert await state_of(store) == ("uninstalled", "disconnected", False)
 
 
 async def test_portal_that_needs_a_reinstall_can_be_disconnected(
-    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis
+    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, settings: Settings
 ) -> None:
     await connect(store, hubspot)
     hubspot.forget(PORTAL)
     await store.mark(PORTAL, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
     await AlertEpisodes(redis).set_state(Alert.NEEDS_REINSTALL, subject=PORTAL, portal_id=PORTAL, is_active=True)
-    await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert await state_of(store) == ("uninstalled", "disconnected", False)
     assert await AlertEpisodes(redis).active(Alert.NEEDS_REINSTALL) == []
 
@@ -107,19 +112,24 @@ async def test_portal_that_needs_a_reinstall_can_be_disconnected(
 )
 async def test_portal_stays_connected_if_hubspot_does_not_uninstall_it(
     store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis,
-    call: str, answer: tuple[int, dict[str, object]], status: int,
+    call: str, answer: tuple[int, dict[str, object]], status: int, settings: Settings
 ) -> None:  # fmt: skip
     await connect(store, hubspot, expires_in_s=-60 if call == "token" else 1800)
     hubspot.failures[call] = [answer]
     with pytest.raises(HttpProblem, match="still connected") as error:
-        await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+        await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert error.value.status == status
     assert await state_of(store) == ("installed", "", True)
-    assert await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    assert await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
 
 
 async def test_tokens_that_a_worker_refreshes_at_the_same_time_are_used(
-    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    store: PortalStore,
+    hubspot: OAuthHubSpot,
+    oauth: OAuthClient,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
 ) -> None:
     await connect(store, hubspot, expires_in_s=-60)
     hubspot.tokens["access-2"] = hubspot.tokens["access-1"]
@@ -133,26 +143,26 @@ async def test_tokens_that_a_worker_refreshes_at_the_same_time_are_used(
         return await refresh(token)
 
     monkeypatch.setattr(oauth, "refresh", refresh_after_a_worker)
-    assert await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    assert await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert await state_of(store) == ("uninstalled", "disconnected", False)
 
 
 async def test_unknown_and_uninstalled_portals_are_refused(
-    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis
+    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, settings: Settings
 ) -> None:
     with pytest.raises(HttpProblem, match="has not installed the app"):
-        await disconnect(1, ADA, store=store, oauth=oauth, redis=redis)
+        await disconnect(1, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     await connect(store, hubspot)
-    await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     with pytest.raises(HttpProblem, match="uninstalled already"):
-        await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+        await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert len(await recorded(redis)) == 1
 
 
 async def test_disconnecting_that_was_interrupted_is_completed(
-    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis
+    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, settings: Settings
 ) -> None:
     await connect(store, hubspot)
     await store.mark(PORTAL, PortalState.UNINSTALLED, "disconnected")  # the tokens are still there
-    await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
+    await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
     assert await state_of(store) == ("uninstalled", "disconnected", False)

@@ -19,6 +19,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
+from spokes.crm.services import CRM
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.store import PortalState, PortalStore, Tokens
 from spokes.simulator.app import Simulator
@@ -26,6 +27,7 @@ from spokes.simulator.changes import USER
 from tests.support.deployment import ROOT
 from tests.support.events import event, recorded
 from tests.workers.harness import KEYS, PORTAL
+from workers.credentials.installed_portals import InstalledPortals
 from workers.delivery.missing_credentials import MissingCredentials
 from workers.worker import build_worker
 
@@ -181,6 +183,22 @@ async def test_token_that_hubspot_has_expired_early_is_renewed_during_the_call(
     await queue_change(redis, hubspot, INSTALLED)
     assert await run_worker(1) == [(INSTALLED, "processed", "")]
     assert hubspot.installs.refreshes == {INSTALLED: 1}
+
+
+async def test_pause_after_a_401_ends_with_a_newer_token(
+    app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    settings = Settings.from_env(app_environ)
+    installed = InstalledPortals.open(settings, redis)
+    assert installed is not None
+    crm = await CRM.open(settings, redis, installed.credentials)
+    await installed.load()
+    assert await crm.accepts_credentials(INSTALLED)
+    hubspot.installs.expire_access_tokens()
+    assert await crm.accepts_credentials(INSTALLED)
+    await crm.close()
+    await installed.close()
 
 
 async def release(redis: Redis, store: PortalStore) -> None:

@@ -177,7 +177,7 @@ async def _disconnect(settings: Settings, portal_id: int, reason: str) -> bool:
         async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
             operator = Operator(getpass.getuser(), reason)
             store = portal_store(settings, engine)
-            return await disconnect(portal_id, operator, store=store, oauth=oauth, redis=redis)
+            return await disconnect(portal_id, operator, settings=settings, store=store, oauth=oauth, redis=redis)
     finally:
         await oauth.close()
 
