@@ -19,7 +19,7 @@ from spokes.crm.object_types import plural
 from spokes.crm.objects import Objects
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.privacy import Privacy
-from spokes.crm.transport.credentials import CombinedCredentials, Credentials, TokenCredentials
+from spokes.crm.transport.credentials import CombinedCredentials, Credentials, InstalledCredentials, TokenCredentials
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, CallObserver, PacedClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import CallKind, RateBudget
@@ -129,6 +129,7 @@ class CRM:
         self.credentials = credentials
         self.token_credentials = token_credentials
         self.token_fingerprint = token_fingerprint
+        self._installed_fingerprint: Callable[[int], str] | None = None
         self._paths = paths
         paced_client = PacedClient(credentials, budget, account_request=ApiRequest("GET", paths.account_details()))
         self._client = paced_client
@@ -144,7 +145,10 @@ class CRM:
 
     @classmethod
     async def open(
-        cls, settings: Settings, redis: Redis, installed: "Callable[[HubSpotClient], Credentials] | None" = None
+        cls,
+        settings: Settings,
+        redis: Redis,
+        installed: "Callable[[HubSpotClient], InstalledCredentials] | None" = None,
     ) -> "CRM":
         """Return a CRM; no call is made yet, and the caller closes `redis`.
 
@@ -176,12 +180,21 @@ class CRM:
         has_token = bool(settings.hubspot_access_token.get_secret_value())
         token = TokenCredentials(client, paths, portal_ids=settings.portal_ids, has_token=has_token or not installed)
         credentials: Credentials = token
-        if installed is not None:
-            portals = installed(client)
+        portals = installed(client) if installed else None
+        if portals is not None:
             credentials = CombinedCredentials(token, portals)
             budget.oauth_portals = portals.portals
         fingerprint = token_fingerprint(settings)
-        return cls(credentials, token, budget, paths, own_writes, rules=rules, token_fingerprint=fingerprint)
+        crm = cls(credentials, token, budget, paths, own_writes, rules=rules, token_fingerprint=fingerprint)
+        if portals is not None:
+            crm._installed_fingerprint = portals.fingerprint
+        return crm
+
+    def fingerprint_of(self, portal_id: int) -> str:
+        """Return the fingerprint of the access token that calls HubSpot for a portal, by which the audit names it."""
+        if self._installed_fingerprint is None or portal_id in self.token_credentials.token_portals:
+            return self.token_fingerprint
+        return self._installed_fingerprint(portal_id)
 
     def handler_services(
         self,

@@ -1,6 +1,7 @@
 """The state of every installed portal, as this process last read it from SQL. It holds no tokens."""
 
 import time
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -16,8 +17,10 @@ _RELOAD_EVERY_S: Final = 600.0
 class PortalDirectory:
     """The portals by state; `refresh` reads what has changed."""
 
-    def __init__(self, store: PortalStore) -> None:
+    def __init__(self, store: PortalStore, portal_ids: Collection[int] = ()) -> None:
+        """Read the portals of `store`; those that `portal_ids` excludes are no portals of ours. Empty excludes none."""
         self._store = store
+        self._portal_ids = frozenset(portal_ids)
         self._installed: set[int] = set()
         self._uninstalled: set[int] = set()
         self._paused: set[int] = set()
@@ -71,6 +74,8 @@ class PortalDirectory:
 
     def set_state(self, portal_id: int, state: PortalState | None) -> None:
         """Note a portal's state; None if there is no such portal."""
+        if self._portal_ids and portal_id not in self._portal_ids:
+            state = None
         for portals, states in (
             (self._installed, {PortalState.INSTALLED, PortalState.PAUSED}),
             (self._uninstalled, {PortalState.UNINSTALLED}),

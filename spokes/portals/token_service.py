@@ -52,6 +52,7 @@ class _CachedToken:
     generation: int
     expires_at: int
     lifetime_s: int
+    fingerprint: str
 
     def age(self, portal_id: int) -> TokenAge:
         return token_age(
@@ -71,6 +72,7 @@ class TokenService:
         *,
         refreshes_per_s: int = 10,
         directory: PortalDirectory | None = None,
+        fingerprint: Callable[[str], str] = lambda _: "",
     ) -> None:
         """Call HubSpot with `make_client(access_token)`.
 
@@ -78,7 +80,9 @@ class TokenService:
             oauth: closed by `close`.
             refreshes_per_s: of all processes together.
             directory: the states of portals; a new one without.
+            fingerprint: makes the fingerprint by which the audit names an access token.
         """
+        self._make_fingerprint = fingerprint
         self._store = store
         self._oauth = oauth
         self._make_client = make_client
@@ -99,6 +103,11 @@ class TokenService:
     def portals(self) -> Collection[int]:
         """The installed portals."""
         return self.directory.installed
+
+    def fingerprint(self, portal_id: int) -> str:
+        """Return the fingerprint of the access token in use for a portal, empty without one."""
+        cached = self._cached.get(portal_id)
+        return cached.fingerprint if cached else ""
 
     async def client(self, portal_id: int) -> "HubSpotClient":
         """Return a client with the portal's access token.
@@ -127,6 +136,7 @@ class TokenService:
         if cached is None or cached.client is not refused:
             return await self.client(portal_id)
         if time.monotonic() - self._forced_at.get(portal_id, -_FORCED_EVERY_S) < _FORCED_EVERY_S:
+            await self._read(portal_id)  # or the portal has just been uninstalled
             return None  # new tokens do not help
         renewed = await asyncio.shield(self._start(portal_id, refused_generation=cached.generation))
         self._forced_at[portal_id] = time.monotonic()
@@ -228,8 +238,9 @@ class TokenService:
             return None
         cached = self._cached.get(portal.portal_id)
         if cached is None or cached.generation != portal.generation:
-            client = self._make_client(tokens.access_token.get_secret_value())
-            cached = _CachedToken(client, portal.generation, tokens.expires_at, tokens.lifetime_s)
+            token = tokens.access_token.get_secret_value()
+            client, fingerprint = self._make_client(token), self._make_fingerprint(token)
+            cached = _CachedToken(client, portal.generation, tokens.expires_at, tokens.lifetime_s, fingerprint)
         age = cached.age(portal.portal_id)
         return cached if age is TokenAge.FRESH or (age is TokenAge.AGEING and not is_ahead) else None
 

@@ -25,7 +25,7 @@ async def see(event: Event, tools: Tools) -> None:
 
 
 @pytest.fixture
-def spokes_router() -> Router:
+def spokes_handlers() -> Router:
     seen.clear()
     return router
 

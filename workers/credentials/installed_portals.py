@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.sql.engine import open_engine
 from spokes.core.settings import Settings
+from spokes.core.telemetry.secret_ages import fingerprinter
 from spokes.core.vault import Vault
 from spokes.crm.transport.client import HubSpotClient
 from spokes.portals.directory import PortalDirectory
@@ -38,7 +39,7 @@ class InstalledPortals:
             return None
         engine = open_engine(settings.database_address)
         store = PortalStore(engine, Vault.from_settings(settings))
-        return cls(settings, redis, engine, store, PortalDirectory(store))
+        return cls(settings, redis, engine, store, PortalDirectory(store, settings.portal_ids))
 
     def credentials(self, client: HubSpotClient) -> TokenService:
         """Return the credentials of the portals; their clients share the connections of `client`."""
@@ -56,6 +57,7 @@ class InstalledPortals:
             client.with_token,
             refreshes_per_s=self.settings.token_refreshes_per_s,
             directory=self.directory,
+            fingerprint=fingerprinter(self.settings),
         )
 
     async def load(self) -> None:

@@ -4,7 +4,7 @@ The context records what the handler reads and writes, and refuses writes once t
 """
 
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, NamedTuple
 
 from redis.asyncio import Redis
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class EventContext:
     """The `spokes.crm.access.HandlerContext` of one handler call; `writes` collects its writes."""
 
-    __slots__ = ("_item", "_lane", "_timeout", "_token_fingerprint", "has_failed_before", "priority", "writes")
+    __slots__ = ("_fingerprint_of", "_item", "_lane", "_timeout", "has_failed_before", "priority", "writes")
 
     def __init__(
         self,
@@ -42,12 +42,12 @@ class EventContext:
         timeout: HandlerTimeout,
         writes: "list[WriteRecord]",
         *,
-        token_fingerprint: str,
+        fingerprint_of: Callable[[int], str],
     ) -> None:
         self._item = item
         self._lane = lane
         self._timeout = timeout
-        self._token_fingerprint = token_fingerprint
+        self._fingerprint_of = fingerprint_of
         is_import = item.delivery_run.delivery.priority == "import"
         # Deliveries queued by versions before the classes hold both kinds of events.
         self.priority: Priority = "import" if is_import else priority_of(item.event.change_source)
@@ -70,7 +70,7 @@ class EventContext:
             LeaseLost: the lane's lease has ended, so another worker may be working on the object.
         """
         self._check_lease()
-        self._item.token_fingerprint = self._token_fingerprint
+        self._item.token_fingerprint = self._fingerprint_of(self._item.event.portal_id)
 
     def _check_lease(self) -> None:
         if time.monotonic() > self._lane.lease_until:
@@ -141,8 +141,8 @@ class RunTools:
         crm, item, uses = self._parts.crm, self._call.item, self._route.uses
         if item.event.type == PORTAL_UNINSTALLED:
             raise NotPermitted(code="PORTAL_UNINSTALLED")
-        fingerprint = crm.token_fingerprint
-        context = EventContext(item, self._lane, self._timeout, self._writes, token_fingerprint=fingerprint)
+        fingerprint_of = crm.fingerprint_of
+        context = EventContext(item, self._lane, self._timeout, self._writes, fingerprint_of=fingerprint_of)
         event = item.event
         return crm.handler_services(event.portal_id, event.object_type, uses.reads, uses.may, context)
 

@@ -21,7 +21,7 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import Credentials
 from spokes.intake.portal_events import PORTAL_UNINSTALLED
 from spokes.portals.directory import PortalDirectory
-from spokes.queue.held_deliveries import HeldDeliveries
+from spokes.queue.portal_pauses import PortalPauses
 from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun
 from workers.delivery.resolution import NO_CREDENTIALS, NO_CREDENTIALS_PARK_S, NO_CREDENTIALS_PARKED, UNINSTALLED
@@ -57,7 +57,7 @@ class MissingCredentials:
         self._credentials = credentials
         self._refused_token = refused_token
         self._episodes = AlertEpisodes(redis)
-        self._held = HeldDeliveries(redis)
+        self._pauses = PortalPauses(redis)
         self._script = redis.register_script(_SCRIPT)
         self._announce_script = redis.register_script(_ANNOUNCE_SCRIPT)
         self._served_elsewhere: dict[int, float] = {}  # until when, in seconds of the monotonic clock
@@ -81,7 +81,7 @@ class MissingCredentials:
         parked = await self._announce(served, has_credentials=True)
         if self._directory is not None:  # events that were parked before the app was removed: they are discarded
             parked |= await self._announce([*self._directory.uninstalled], has_credentials=False)
-            await self._release_held(self._directory.uninstalled)
+            await self._end_pauses(self._directory.uninstalled)
         alerts = {
             name.partition(":")[2]
             for alert in (Alert.NO_CREDENTIALS, Alert.NEEDS_REINSTALL)
@@ -101,12 +101,15 @@ class MissingCredentials:
                 Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=False
             )
 
-    async def _release_held(self, portals: AbstractSet[int]) -> None:
-        """Make due what waits for the end of a pause in portals that removed the app."""
-        if portals:
-            for calls in await self._held.waited_for():
-                if calls.portal_id in portals:
-                    await self._held.release(calls)
+    async def _end_pauses(self, portals: AbstractSet[int]) -> None:
+        """End the pauses of portals that removed the app, and make due what waits for the end of one."""
+        if not portals:
+            return
+        for portal_id in portals & (await self._pauses.list()).keys():
+            await self._pauses.resume(portal_id)
+        for calls in await self._pauses.calls.held.waited_for():
+            if calls.portal_id in portals:
+                await self._pauses.calls.held.release(calls)
 
     async def _announce(self, portals: Sequence[int], *, has_credentials: bool) -> set[int]:
         """Record that we have, or do not have, the credentials of portals; return those with parked deliveries."""

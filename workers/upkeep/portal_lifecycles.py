@@ -1,7 +1,8 @@
-"""Apply the installs and uninstalls that HubSpot's journal reported to the store of portals.
+"""Apply installs and uninstalls: those that HubSpot's journal reported, and installs by customers' browsers.
 
 A portal that removed the app at HubSpot is uninstalled here at once, rather than at the next refused refresh.
-An install brings no tokens: those come with the customer's browser, so it is logged only.
+An install that the journal reports brings no tokens: those come with the customer's browser. The install by the browser
+is noted too: the portal's dead letters for want of credentials are replayed after it.
 """
 
 from typing import Final
@@ -13,14 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append_now
+from spokes.core.errors import NoCredentials
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
 from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.lifecycles import Lifecycle, read_lifecycle, remove_lifecycles, waiting_lifecycles
 from spokes.portals.store import PortalState, PortalStore
+from spokes.queue.dead_letters import DeadLetters
 
 APPLY_EVERY_S: Final = 10
+_INSTALLED: Final = "portal_installed"  # the reason of a replay
 _REASON: Final = "uninstalled_at_hubspot"
 log = structlog.get_logger()
 
@@ -42,10 +46,23 @@ async def apply_lifecycles(settings: Settings, redis: Redis, engine: AsyncEngine
             if lifecycle is None:
                 log.warning("lifecycle_unreadable", bytes=len(payload))
             elif lifecycle.is_install:
-                log.info("portal_installed_at_hubspot", portal_id=lifecycle.portal_id)
+                await _replay(lifecycle.portal_id, store, redis)
             else:
                 await _uninstall(lifecycle, settings, store, redis)
         await remove_lifecycles(redis, len(waiting))
+
+
+async def _replay(portal_id: int, store: PortalStore, redis: Redis) -> None:
+    """Replay what became a dead letter for want of credentials, if the portal has them now."""
+    portal = await store.get(portal_id)
+    if portal is None or portal.state is not PortalState.INSTALLED:
+        log.info("portal_installed_at_hubspot", portal_id=portal_id)
+        return
+    letters = DeadLetters(redis)
+    waiting = [letter async for letter in letters.list(portal_id, reason=NoCredentials.reason)]
+    if waiting:
+        count = await letters.replay(waiting, actor="spokes", reason=_INSTALLED)
+        log.info("dead_letters_replayed", portal_id=portal_id, count=count)
 
 
 async def _uninstall(lifecycle: Lifecycle, settings: Settings, store: PortalStore, redis: Redis) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from getpass import getuser
-from typing import Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import typer
 from redis.asyncio import Redis
@@ -17,7 +17,7 @@ from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, print_json, print_message, print_table
 from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
-from spokes.core.telemetry.secret_ages import secret_fingerprints
+from spokes.core.telemetry.secret_ages import fingerprinter, secret_fingerprints
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
 from spokes.portals.profile_store import ProfileStore
@@ -84,7 +84,10 @@ def reseal(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def fingerprints(as_json: JsonOption = False) -> None:
+def fingerprints(
+    portal: Annotated[int | None, typer.Option(help="Show those of this installed portal's tokens.", min=1)] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show the fingerprint of each HubSpot secret in the environment. It does not reveal the secret.
 
     Audit records name the access token by its fingerprint, which depends on AUDIT_KEY:
@@ -92,13 +95,28 @@ def fingerprints(as_json: JsonOption = False) -> None:
 
     Example: HUBSPOT_ACCESS_TOKEN=pat-old spokes secrets fingerprints
     """
-    names = secret_fingerprints(Settings.from_env())
+    settings = Settings.from_env()
+    names = secret_fingerprints(settings) if portal is None else asyncio.run(_portal_fingerprints(settings, portal))
     if as_json:
         print_json(*({"variable": name, "fingerprint": fingerprint} for fingerprint, name in names.items()))
     elif not names:
-        print_message("No HubSpot secret is set: HUBSPOT_CLIENT_SECRET, HUBSPOT_ACCESS_TOKEN.")
+        unset = "No HubSpot secret is set: HUBSPOT_CLIENT_SECRET, HUBSPOT_ACCESS_TOKEN."
+        print_message(unset if portal is None else f"Portal {portal} has no tokens.")
     else:
         print_table(("Variable", "Fingerprint"), ((name, fingerprint) for fingerprint, name in names.items()))
+
+
+async def _portal_fingerprints(settings: Settings, portal_id: int) -> dict[str, str]:
+    """Return the names of a portal's current tokens, by their fingerprints."""
+    async with open_audit_store(settings) as engine:
+        tokens = await PortalStore(engine, Vault.from_settings(settings)).tokens(portal_id)
+    if tokens is None:
+        return {}
+    fingerprint = fingerprinter(settings)
+    return {
+        fingerprint(tokens.access_token.get_secret_value()): "access token",
+        fingerprint(tokens.refresh_token.get_secret_value()): "refresh token",
+    }
 
 
 async def _stored_secrets(redis: Redis, vault: Vault, settings: Settings) -> list[StoredSecret]:

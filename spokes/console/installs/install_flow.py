@@ -27,6 +27,7 @@ from spokes.core.redis.console_keys import used_install_state
 from spokes.core.settings import Settings
 from spokes.crm.scopes import ScopeRequirement, requested_scopes, required_scopes
 from spokes.intake.portal_events import PORTAL_INSTALLED, queue_portal_event
+from spokes.portals.lifecycles import Lifecycle, note_lifecycles
 from spokes.portals.oauth_client import OAuthClient, OAuthTokenInfo
 from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable
 from spokes.portals.profile_store import ProfileStore
@@ -169,6 +170,7 @@ class InstallFlow:
             PORTAL_INSTALLED, info.hub_id, occurred_at=now_ms(), settings=self._settings, redis=self._redis
         )
         await self._store.save_install(info.hub_id, tokens, info.scopes)
+        await note_lifecycles(self._redis, [Lifecycle(info.hub_id, is_install=True, occurred_at=now_ms())])
         await end_reinstall_alert(self._redis, info.hub_id)
         await self._save_account(info.hub_id, tokens)
         log.info("portal_installed", portal_id=info.hub_id)

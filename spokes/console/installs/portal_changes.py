@@ -160,7 +160,7 @@ def _name(text: str) -> str:
 
 
 def _switches(text: str, handlers: AbstractSet[str]) -> tuple[str, ...]:
-    switches = tuple(dict.fromkeys(split_list(text)))
+    switches = tuple(dict.fromkeys(split_list(text))) if text.strip() else ()
     for name in switches:
         handler = name.removeprefix("-")
         if handler not in handlers:

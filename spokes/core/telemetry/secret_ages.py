@@ -1,6 +1,7 @@
 """The age of each HubSpot secret: when a worker first saw it, by a fingerprint in Redis."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from redis.asyncio import Redis
@@ -42,8 +43,14 @@ def secret_fingerprints(settings: Settings) -> dict[str, str]:
     names = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
     if token := settings.hubspot_access_token.get_secret_value():
         names[token] = ACCESS_TOKEN
+    fingerprint = fingerprinter(settings)
+    return {fingerprint(secret): name for secret, name in names.items()}
+
+
+def fingerprinter(settings: Settings) -> Callable[[str], str]:
+    """Return the function that makes the fingerprint of a secret: 16 hex digits, which do not reveal it."""
     key = derive_key(load_master_key(settings), "secret fingerprints")
-    return {keyed_hash(key, secret)[:16]: name for secret, name in names.items()}
+    return lambda secret: keyed_hash(key, secret)[:16]
 
 
 def token_fingerprint(settings: Settings) -> str:

@@ -43,6 +43,13 @@ class Credentials(Protocol):
         """Close all clients."""
 
 
+class InstalledCredentials(Credentials, Protocol):
+    """The credentials of portals that installed the app."""
+
+    def fingerprint(self, portal_id: int) -> str:
+        """Return the fingerprint of the access token in use for a portal, empty without one."""
+
+
 class TokenCredentials:
     """One access token. HubSpot says which portal it belongs to; the token serves no other."""
 

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.core.settings import Settings
-from spokes.core.telemetry.secret_ages import token_fingerprint
+from spokes.core.telemetry.secret_ages import fingerprinter, token_fingerprint
 from spokes.core.vault import Vault
 from spokes.portals.store import PortalStore, Tokens
 from tests.support.command_line import spokes
@@ -57,6 +57,11 @@ def test_tokens_of_portals_are_resealed(environ: dict[str, str]) -> None:
         return stored
 
     asyncio.run(prepare())
+    listed = orjson.loads(spokes(environ, "secrets", "list", "--json").stdout)
+    assert listed == {"portal_id": 7, "name": "oauth_tokens", "newest_key": False}
+    named = spokes(environ, "secrets", "fingerprints", "--portal", "7", "--json").stdout.splitlines()
+    own = fingerprinter(Settings.from_env(environ))
+    assert [orjson.loads(line)["fingerprint"] for line in named] == [own("access"), own("refresh")]
     shown = spokes(environ, "secrets", "reseal", "--json")
     assert (shown.returncode, orjson.loads(shown.stdout)) == (0, {"resealed": 1, "unreadable": []}), shown
     assert asyncio.run(read()) == tokens

@@ -74,7 +74,8 @@ async def test_empty_text_ends_a_setting(own_environ: dict[str, str], redis: Red
     await install(store, 11)
     for region, greeting in (("NO", "Hei"), ("", "")):
         arguments = ("--region", region, "--handlers", "", "--setting", f"greeting={greeting}")
-        assert spokes(own_environ, "portals", "set", "11", *arguments).returncode == 0
+        result = spokes(own_environ, "portals", "set", "11", *arguments)
+        assert result.returncode == 0, result.stderr
     profile = await ProfileStore(store.engine, store.vault).read(11)
     assert (profile.region, profile.sealed_values) == ("", "")
 

@@ -18,10 +18,12 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
+from spokes.core.telemetry.secret_ages import fingerprinter, token_fingerprint
 from spokes.core.vault import Vault
 from spokes.crm.services import CRM
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.queue.portal_pauses import PortalPauses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from tests.support.deployment import ROOT
@@ -120,6 +122,35 @@ async def test_each_event_runs_with_the_token_of_its_portal(
     assert portals_called(hubspot) == {(object_id, portal_id) for portal_id, object_id in ids.items()}
 
 
+async def test_audit_names_the_token_of_each_portal(
+    app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    for portal_id in (PORTAL, INSTALLED):
+        await queue_change(redis, hubspot, portal_id)
+    await run_worker(2)
+    settings = Settings.from_env(app_environ)
+    tokens = await store.tokens(INSTALLED)
+    assert tokens is not None
+    own = fingerprinter(settings)(tokens.access_token.get_secret_value())
+    records = [record for record in await recorded(redis) if "token_fingerprint" in record.detail]
+    assert {(record.action.value, record.portal_id, record.detail["token_fingerprint"]) for record in records} == {
+        (action, portal_id, fingerprint)
+        for action in ("event", "crm.write")
+        for portal_id, fingerprint in ((PORTAL, token_fingerprint(settings)), (INSTALLED, own))
+    }
+
+
+async def test_installed_portal_that_portal_ids_excludes_is_not_served(
+    app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    app_environ["PORTAL_IDS"] = f"{PORTAL},{OTHER}"
+    for portal_id in (INSTALLED, OTHER):
+        await install(store, hubspot, portal_id)
+        await queue_change(redis, hubspot, portal_id)
+    assert set(await run_worker(2)) == {(INSTALLED, "parked", "no_credentials"), (OTHER, "processed", "")}
+
+
 async def test_worker_without_a_static_token_serves_installed_portals(
     app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
@@ -160,6 +191,22 @@ async def test_parked_events_of_a_portal_that_is_uninstalled_are_discarded(
     await store.mark(INSTALLED, PortalState.UNINSTALLED, "disconnected")
     await release(redis, store)
     assert (await run_worker(2))[1:] == [(INSTALLED, "discarded", "uninstalled")]
+
+
+async def test_pause_of_a_portal_ends_when_it_is_uninstalled(
+    redis: Redis, hubspot: Simulator, store: PortalStore
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    await PortalPauses(redis).operator_pause(INSTALLED, actor="ada", reason="", is_known=True)
+    await queue_change(redis, hubspot, INSTALLED)
+    [delivery_id] = await redis.zrange(JOB_QUEUE, 0, -1)
+    await redis.zadd(JOB_QUEUE, {delivery_id: clock.now_ms() + 3_600_000})
+    await redis.zadd(keys.held_deliveries(INSTALLED, "all"), {delivery_id: 1})
+    await redis.sadd(keys.HELD_SETS, f"{INSTALLED}:all")  # type: ignore[misc]  # redis-py types one class for sync and async
+    await store.mark(INSTALLED, PortalState.UNINSTALLED, "disconnected")
+    await release(redis, store)
+    assert await PortalPauses(redis).list() == {}
+    assert await redis.zscore(JOB_QUEUE, delivery_id) <= clock.now_ms()
 
 
 async def test_revocation_parks_the_events_of_its_portal_alone(

@@ -5,14 +5,16 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.records import Action
+from spokes.audit.records import Action, Outcome
 from spokes.core import clock
-from spokes.core.redis.keys import LIFECYCLES
+from spokes.core.delivery import Entry
+from spokes.core.redis.keys import JOB_QUEUE, LIFECYCLES
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.portals.lifecycles import Lifecycle, note_lifecycles
 from spokes.portals.store import PortalState, PortalStore, Tokens
-from tests.support.events import recorded
+from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands
+from tests.support.events import event, recorded
 from workers.upkeep.portal_lifecycles import apply_lifecycles
 
 PORTAL = 700100
@@ -72,3 +74,33 @@ async def test_unknown_portals_and_unreadable_items_hold_nothing_up(
     await apply_lifecycles(app_settings, redis, store)
     assert await state(portals) is PortalState.UNINSTALLED
     assert await redis.llen(LIFECYCLES) == 0
+
+
+async def store_letter(redis: Redis, reason: str) -> None:
+    entry = Entry(f"{len(reason):020x}", 1, event(portalId=PORTAL))
+    letter = DeadLetter(PORTAL, f"{PORTAL}-1-1", entry, reason, "", clock.now_ms())
+    for command in store_commands(letter, ttl_s=3600):
+        await redis.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+
+async def test_install_replays_what_died_for_want_of_credentials(
+    redis: Redis, store: AsyncEngine, app_settings: Settings, portals: PortalStore
+) -> None:
+    for reason in ("no_credentials", "not_permitted"):
+        await store_letter(redis, reason)
+    await note_lifecycles(redis, [Lifecycle(PORTAL, True, clock.now_ms())])
+    await apply_lifecycles(app_settings, redis, store)
+    assert [letter.reason async for letter in DeadLetters(redis).list(PORTAL)] == ["not_permitted"]
+    assert await redis.zcard(JOB_QUEUE) == 1
+    [record] = [each for each in await recorded(redis) if each.outcome is Outcome.REPLAYED]
+    assert (record.actor, record.reason) == ("spokes", "portal_installed")
+
+
+async def test_install_that_brought_no_tokens_replays_nothing(
+    redis: Redis, store: AsyncEngine, app_settings: Settings, portals: PortalStore
+) -> None:
+    await portals.mark(PORTAL, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
+    await store_letter(redis, "no_credentials")
+    await note_lifecycles(redis, [Lifecycle(PORTAL, True, clock.now_ms())])
+    await apply_lifecycles(app_settings, redis, store)
+    assert await redis.zcard(JOB_QUEUE) == 0
