@@ -195,11 +195,12 @@ class Archiver:
         self._is_broken = is_broken
 
     async def _prepare(self) -> None:
-        """Create the tables of an empty database, so that a first manual start works; refuse older tables."""
+        """Create the tables of an empty database, so that a first manual start works; refuse older and foreign ones."""
         if await schema.revision(self._engine) is None:
             await schema.upgrade(self._engine)
             _log.info("audit_tables_created")
         await schema.require_current(self._engine)
+        await self._chain_end.require_own_key(self._engine)
         await partitions.create_missing(self._engine)
         self._unsigned_until = await unsigned_until(self._engine)
         self._is_prepared = True

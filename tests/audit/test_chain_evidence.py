@@ -285,3 +285,21 @@ async def test_unwritable_file_of_checkpoints_is_an_error_with_a_sentence(
 
 def test_nothing_is_known_without_redis() -> None:
     assert KnownEnd().positions == ()
+
+
+async def test_store_of_another_key_is_not_continued_by_a_new_redis(redis: Redis, engine: AsyncEngine) -> None:
+    """As after restoring the audit store alone, with the wrong AUDIT_KEY: the records wait for the right one."""
+    await fill(redis, engine, 1, 2)
+    await redis.flushall()
+    await append_records(redis, record(3))
+    with pytest.raises(AuditUnavailable, match="signed with another AUDIT_KEY"):
+        await Archiver(redis, engine, f"another-{KEY}").drain()
+    assert await redis.xlen(AUDIT_STREAM) == 1
+    assert await Archiver(redis, engine, KEY).drain() == 1
+    assert (await verify(engine, master_key=KEY)).is_intact
+
+
+async def test_key_that_was_changed_on_purpose_continues_the_store(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, engine, 1, 2)
+    await append_records(redis, record(3))
+    assert await Archiver(redis, engine, f"another-{KEY}").drain() == 1

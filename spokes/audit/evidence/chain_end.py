@@ -8,9 +8,9 @@ from typing import Final
 
 from redis.asyncio import Redis
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.checkpoints import Checkpoint, CheckpointKind, signing_key
+from spokes.audit.checkpoints import Checkpoint, CheckpointKind, load_checkpoints, signing_key
 from spokes.audit.rows import Row
 from spokes.audit.sql.tables import HEAD, RECORDS
 from spokes.core.clock import now_ms
@@ -49,6 +49,24 @@ class ChainEnd:
         """
         fields = await self.redis.hgetall(AUDIT_CHAIN_END)  # type: ignore[misc]  # redis-py types one class for sync and async
         return KnownEnd(self._parse(fields.get(_END.encode())), self._parse(fields.get(_NEWEST.encode())))
+
+    async def require_own_key(self, engine: AsyncEngine) -> None:
+        """Check, for a Redis that is new, that the store was signed with our key: it may have been restored alone.
+
+        A Redis that knows an end belongs to the store. There AUDIT_KEY may have been changed on purpose.
+
+        Raises:
+            AuditUnavailable: the store was signed with another key, or does not answer.
+            RedisError, OSError: Redis does not answer.
+        """
+        if await self.redis.exists(AUDIT_CHAIN_END):
+            return
+        checkpoints = await load_checkpoints(engine)
+        if checkpoints and not checkpoints[-1].is_genuine(signing_key(self.master_key)):
+            raise AuditUnavailable(
+                "The audit store was signed with another AUDIT_KEY, and this Redis does not know it, so nothing is "
+                "archived. Set the AUDIT_KEY with which the store was written, or DATABASE_URL to another database."
+            )
 
     async def save(self, last: Row, newest: Checkpoint | None) -> None:
         """Keep the chain's last record, and its newest checkpoint if there is a new one.
