@@ -22,7 +22,7 @@ def progress_line(label: str, done: int, total: int | None, seconds: float) -> s
     """Return one line; `done` and `total` are steps."""
     if total:
         return f"{label}: {done:,} of {total:,} ({100 * done // total} %) after {seconds:.0f} s"
-    return f"{label}: {f'{done:,} ' if done else ''}after {seconds:.0f} s"
+    return f"{label}: {f'{done:,}' if done else 'still working'} after {seconds:.0f} s"
 
 
 class ProgressLines:

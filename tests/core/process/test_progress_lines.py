@@ -13,8 +13,8 @@ from spokes.core.process.progress_lines import ProgressLines, pauses, progress_l
     [
         (1_200, 4_800, "Sending: 1,200 of 4,800 (25 %) after 62 s"),
         (1_200, None, "Sending: 1,200 after 62 s"),
-        (0, None, "Sending: after 62 s"),
-        (0, 0, "Sending: after 62 s"),
+        (0, None, "Sending: still working after 62 s"),
+        (0, 0, "Sending: still working after 62 s"),
     ],
 )
 def test_line_says_what_is_done_of_how_much_and_since_when(done: int, total: int | None, line: str) -> None:
