@@ -2,8 +2,11 @@
 
 from aiohttp import web
 
+from spokes.backfill.recovery_report import recovery_report
+from spokes.backfill.store import BackfillStore
 from spokes.console.accounts.actors import ACTOR
 from spokes.console.api.request_schemas import GapQuery, ReasonBody
+from spokes.console.api.response_schemas import GapView
 from spokes.console.api.route import not_found
 from spokes.console.web.app_keys import ENGINE, SETTINGS
 from spokes.core.errors import RecoveryRefused
@@ -17,9 +20,12 @@ async def get_gaps(request: web.Request, query: GapQuery) -> tuple[Gap, ...]:
     return tuple(await _ledger(request).list(include_closed=query.closed == "true", portals=portals, limit=query.limit))
 
 
-async def get_gap(request: web.Request, _: None) -> Gap:
-    """Return one gap."""
-    return await _find(request)
+async def get_gap(request: web.Request, _: None) -> GapView:
+    """Return one gap, with what became of its events."""
+    gap = await _find(request)
+    settings, engine = request.app[SETTINGS], request.app[ENGINE]
+    store = BackfillStore.from_settings(settings, engine, request[ACTOR].name)
+    return GapView(gap, await recovery_report(engine, store, gap))
 
 
 async def close_gap(request: web.Request, body: ReasonBody) -> Gap:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from spokes.backfill.recovery_report import RecoveryReport
 from spokes.console.queries.deliveries import DeliveryDetails, DeliverySummary
 from spokes.console.queries.events import EventDetails, is_of_event
 from spokes.console.queries.objects import MatchedObject
@@ -9,6 +10,7 @@ from spokes.console.queries.queue import WaitingDelivery
 from spokes.console.queries.records import RecordView
 from spokes.console.queries.timeline import Timeline
 from spokes.core.delivery import Entry
+from spokes.gaps.gap import Gap
 from spokes.queue.dead_letters import DeadLetter
 
 
@@ -170,6 +172,14 @@ class TimelineView:
             truncated=timeline.truncated,
             incomplete=timeline.incomplete,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class GapView:
+    """A gap; `report` counts its events if a backfill or the journal closed it."""
+
+    gap: Gap
+    report: RecoveryReport | None
 
 
 @dataclass(frozen=True, slots=True)

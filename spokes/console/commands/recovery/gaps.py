@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spokes.backfill.recovery_report import RecoveryReport, recovery_report
+from spokes.backfill.store import BackfillStore
 from spokes.console.audit_store import open_audit_store
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table
 from spokes.core.settings import Settings
@@ -48,15 +50,15 @@ def list_gaps(
 
 @app.command()
 def show(gap_id: GapArgument, as_json: JsonOption = False) -> None:
-    """Show one gap, open or closed.
+    """Show one gap; of a closed one also what became of its events.
 
     Example: spokes gaps show 1f0c7a2b
     """
-    gap = asyncio.run(_find(Settings.from_env(), gap_id))
+    gap, report = asyncio.run(_find(Settings.from_env(), gap_id))
     if as_json:
-        print_json(asdict(gap))
+        print_json(asdict(gap) | {"report": None if report is None else asdict(report)})
     else:
-        print_table(("Field", "Value"), _facts(gap))
+        print_table(("Field", "Value"), _facts(gap) + _report_facts(report))
 
 
 @app.command()
@@ -83,9 +85,11 @@ async def _list(settings: Settings, portal_id: int | None, limit: int, *, includ
         return await ledger.list(include_closed=include_closed, portals=portals, limit=limit + 1)
 
 
-async def _find(settings: Settings, gap_id: str) -> Gap:
+async def _find(settings: Settings, gap_id: str) -> tuple[Gap, RecoveryReport | None]:
     async with open_audit_store(settings) as engine:
-        return await GapLedger.from_settings(settings, engine).find(gap_id)
+        gap = await GapLedger.from_settings(settings, engine).find(gap_id)
+        store = BackfillStore.from_settings(settings, engine, getpass.getuser())
+        return gap, await recovery_report(engine, store, gap)
 
 
 async def _close(settings: Settings, gap_id: str, reason: str) -> Gap:
@@ -123,4 +127,22 @@ def _facts(gap: Gap) -> list[tuple[str, object]]:
         ("Closed by", gap.closed_by),
         ("Reason", gap.reason),
         ("Backfill", gap.backfill),
+    ]
+
+
+def _report_facts(report: RecoveryReport | None) -> list[tuple[str, object]]:
+    if report is None:
+        return []
+    calls = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.calls.items()))
+    return [
+        ("Events missed", report.missed),
+        ("Recovered", report.recovered),
+        ("Already known", report.known),
+        ("Handled", report.handled),
+        ("Superseded", report.superseded),
+        ("Dead letters", report.failed),
+        ("In progress", report.in_progress),
+        ("Lost", report.lost),
+        ("Waiting, of the whole backfill", report.waiting),
+        ("Calls of the whole backfill", calls),
     ]
