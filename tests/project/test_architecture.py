@@ -11,6 +11,7 @@ import pytest
 import ingest.journal.errors  # noqa: F401 - a part of the tree of errors
 import spokes.core.errors
 import spokes.http.errors  # a part of the tree
+import spokes.portal  # likewise
 import spokes.portals.oauth_errors  # likewise
 import spokes.subscriptions.push.api  # likewise
 from spokes.core.errors import SpokesError
