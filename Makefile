@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SOURCES := spokes ingest workers handlers chaos tests bench
-BENCHES ?= claims receiver flood workers end_to_end memory rate_budget audit_store scenarios growth
+BENCHES ?= claims receiver flood workers end_to_end memory rate_budget audit_store scenarios growth recovery
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer check-monitoring screenshots wheel reference check coverage mutation audit bench fuzz chaos format lock clean
@@ -85,7 +85,7 @@ bench: $(STAMP) ## benchmarks at a glance; FULL=1 for reliable figures, written 
 			audit_store) options="--records 50000" ;; \
 			scenarios) options="--changes 5000 --contacts 500 --steps 500" ;; \
 			claims?*) options="--full --write" ;; end_to_end?*) options="--write" ;; \
-			growth?*) options="--most 1000000 --write" ;; \
+			growth?*) options="--most 1000000 --write" ;; recovery?*) options="--full --write" ;; \
 		esac; \
 		echo "bench/$$name.py $$options"; \
 		$(BIN)/python bench/$$name.py $$options || exit 1; \
