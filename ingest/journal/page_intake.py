@@ -13,9 +13,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.journal.errors import JournalUnavailable
+from spokes.core import clock
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
 from spokes.core.telemetry.metrics import JOURNAL_EVENTS
+from spokes.intake.arrivals import Arrivals
 from spokes.intake.backpressure import Backpressure, PressureLevel
 from spokes.intake.body_parser import ParsedBody
 from spokes.intake.event_source import EventSource
@@ -36,6 +38,7 @@ class PageIntake:
         self._redis = redis
         self._source = source
         self._backpressure = backpressure
+        self.arrivals = Arrivals()
         self._offset = ""
         self._entries_done = 0
 
@@ -119,6 +122,7 @@ class PageIntake:
         except (RedisError, OSError, TimeoutError) as error:
             raise QueueUnavailable from error
         await self._admit_parsed(offset, page.parsed)
+        self.arrivals.note_journal(page.parsed.events, clock.now_ms())
         self._entries_done = end
 
     async def _admit_parsed(self, offset: str, parsed: ParsedBody) -> None:

@@ -68,6 +68,7 @@ _COMMON_TYPES: Final = {
 
 
 GENERIC_NAME: Final = " generic"  # after the name of an event in that dialect
+JOURNAL_NAME: Final = " journal"  # after the name of an event that HubSpot did not push
 
 
 def event_name(event: "Event") -> str:

@@ -12,7 +12,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from spokes.audit.bad_items import read_items
-from spokes.core.events import Event, event_name
+from spokes.core.events import GENERIC_NAME, JOURNAL_NAME, Event, event_name
 from spokes.core.redis.keys import arrivals_of_day
 from spokes.intake.allow_list import MAX_CACHED
 
@@ -57,6 +57,13 @@ class Arrivals:
         if name and len(self._by_name) < MAX_CACHED:
             self._by_name[name] = arrival
         return arrival
+
+    def note_journal(self, events: Iterable[Event], now_ms: int) -> None:
+        """Note when events came by HubSpot's journal, which says nothing about the target URL."""
+        for name in {event_name(event) for event in events} - {""}:
+            spelled = name.removesuffix(GENERIC_NAME) + JOURNAL_NAME
+            if spelled in self._by_name or len(self._by_name) < MAX_CACHED:
+                self._by_name.setdefault(spelled, Arrival(spelled)).last_at = now_ms
 
     def count_request(self, now_ms: int) -> None:
         """Count a request that has events."""

@@ -93,3 +93,12 @@ async def test_unreadable_field_costs_itself_alone(redis: Redis) -> None:
     fields = {"at contact.creation": "soon", b"\xff 1": "1", "hour x": "1", "ignored deal.merge": "2"}
     await redis.hset(f"spokes:arrivals:{TODAY}", mapping=fields)  # type: ignore[misc]
     assert (await stored(redis)).ignored == {"deal.merge": 2}
+
+
+async def test_events_of_the_journal_say_nothing_about_dialects_and_the_target(redis: Redis) -> None:
+    arrivals = Arrivals()
+    generic = Event(event(1, subscriptionType="object.creation", objectTypeId="0-1"))
+    arrivals.note_journal([generic, generic], NOW)
+    await arrivals.flush(redis, NOW)
+    found = await stored(redis)
+    assert (found.at, found.ignored, found.hours) == ({"contact.creation journal": [NOW]}, {}, set())

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from spokes.core.events import GENERIC_NAME
+from spokes.core.events import GENERIC_NAME, JOURNAL_NAME
 from spokes.intake.arrivals import DAY_MS, StoredArrivals
 from spokes.subscriptions.subscribed_events import SubscribedEvent, parse_event
 
@@ -39,8 +39,10 @@ def arrived_events(arrivals: StoredArrivals, registrations: Collection[str], *, 
     arrived = ArrivedEvents()
     newest: dict[str, dict[bool, int]] = {}
     for spelled, times in arrivals.at.items():
-        name, is_generic = spelled.removesuffix(GENERIC_NAME), spelled.endswith(GENERIC_NAME)
-        newest.setdefault(name, {})[is_generic] = max(times)
+        is_generic, is_pushed = spelled.endswith(GENERIC_NAME), not spelled.endswith(JOURNAL_NAME)
+        name = spelled.removesuffix(GENERIC_NAME).removesuffix(JOURNAL_NAME)
+        if is_pushed:
+            newest.setdefault(name, {})[is_generic] = max(times)
         registration = matching_registration(parse_event(name), registrations)
         if registration is None:
             arrived.unregistered[name] = max(arrived.unregistered.get(name, 0), *times)

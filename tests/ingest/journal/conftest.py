@@ -47,7 +47,8 @@ class SteppedReader:
         self._source = EventSource.from_settings("journal", redis, settings, REGISTRATIONS)
         self._client = JournalClient(settings)
         self.backpressure = Backpressure(redis, settings)
-        self.reader = JournalReader(redis, self._client, PageIntake(redis, self._source, self.backpressure))
+        self.pages = PageIntake(redis, self._source, self.backpressure)
+        self.reader = JournalReader(redis, self._client, self.pages)
         self.waits: list[float] = []
 
     async def step(self) -> float:

@@ -13,6 +13,7 @@ from spokes.core.redis.keys import GAP_REPORTS, JOURNAL_CURSOR, JOURNAL_READER
 from spokes.core.settings import Settings
 from spokes.gaps.gap import GapCause, MissedInterval
 from spokes.gaps.reports import decode
+from spokes.intake.arrivals import DAY_MS, read_arrivals
 from spokes.intake.backpressure import PressureLevel
 from spokes.intake.event_source import EventSource
 from spokes.intake.journal.cursor import KEPT_MS, load_cursor
@@ -66,6 +67,15 @@ async def test_events_know_where_they_come_from(sim: Simulator, redis: Redis, re
     assert [event.intake for event in await admitted(redis)] == ["journal"]
     (head,) = [record for record in await recorded(redis) if record.action is Action.DELIVERY_RECEIVED]
     assert (head.detail["intake"], head.detail["origin"]) == ("journal", sim.journal.store.pages()[0].offset)
+
+
+async def test_arrival_of_each_event_type_is_noted(sim: Simulator, redis: Redis, reader: SteppedReader) -> None:
+    before = clock.now_ms()
+    create(sim, 1)
+    await reader.read_all()
+    await reader.pages.arrivals.flush(redis, clock.now_ms())
+    stored = await read_arrivals(redis, [before // DAY_MS, clock.now_ms() // DAY_MS], recent_days=1)
+    assert before <= stored.at["contact.creation journal"][0] <= clock.now_ms()
 
 
 async def test_only_registered_properties_of_an_entry_are_admitted(

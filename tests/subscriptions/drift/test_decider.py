@@ -179,6 +179,8 @@ def test_each_drift_is_found_alone(name: str) -> None:
         Case(scopes={}),
         Case(scopes={"portal 7": frozenset()}),
         Case(owned=TWO, subscribed=TWO),
+        Case(came={**HEALTHY, "contact.creation journal": DAILY}),
+        Case(came={f"{name} journal": DAILY for name in TWO}, hours=(), matched=TWO),
     ],
 )  # fmt: skip
 def test_healthy_deployment_has_no_drift(case: Case) -> None:
