@@ -12,7 +12,7 @@ from spokes.core.deprecation import deprecated_names
 from spokes.core.errors import InvalidRequest
 from spokes.crm.access import HandlerAccess, UnbatchedWriter, Write
 from spokes.crm.batching.association_reads import AssociatedObject, Label, parse_label
-from spokes.crm.object_ids import read_id
+from spokes.crm.object_ids import check_types, read_id
 from spokes.crm.object_types import plural, singular
 from spokes.crm.results import texts_of
 from spokes.crm.transport.paced_client import ApiRequest
@@ -89,6 +89,7 @@ class Associations:
     async def labels(self, from_type: str, to_type: str) -> tuple[Label, ...]:
         """Return every label that the portal has from one type to another, including the unlabelled association."""
         self._access.check_declared("associations.list")
+        check_types(from_type, to_type)
         response = await self._access.send(ApiRequest("GET", self._paths.associations(from_type, to_type, "labels")))
         return tuple(map(parse_label, elements(response.body, "results")))
 
@@ -98,6 +99,7 @@ class Associations:
         The present labels are read first, so a label that another writer adds to the same pair in between can be lost.
         """
         self._access.check_declared("associations.associate")
+        check_types(from_type, to_type)
         from_id, to_id = read_id(from_id), read_id(to_id)
         if labels:
             present = await self._associated_objects(from_type, from_id, to_type)
@@ -113,6 +115,7 @@ class Associations:
     async def remove(self, from_type: str, from_id: str, to_type: str, to_id: str) -> None:
         """Remove the association of two records with all its labels."""
         self._access.check_declared("associations.remove")
+        check_types(from_type, to_type)
         from_id, to_id = read_id(from_id), read_id(to_id)
         path = self._paths.object_associations(from_type, from_id, plural(to_type), to_id)
         await self._write("remove", from_type, from_id, ApiRequest("DELETE", path))
@@ -120,6 +123,7 @@ class Associations:
     async def remove_label(self, from_type: str, from_id: str, to_type: str, to_id: str, label: Label) -> None:
         """Remove one label; the other labels and the unlabelled association stay."""
         self._access.check_declared("associations.remove")
+        check_types(from_type, to_type)
         from_id, to_id = read_id(from_id), read_id(to_id)
         path = self._paths.associations(from_type, to_type, "batch", "labels", "archive")
         types = [association_type_json(label.type_id, label.category)]
@@ -127,6 +131,7 @@ class Associations:
         await self._write("remove", from_type, from_id, ApiRequest("POST", path, body=body), "associations")
 
     async def _associated_objects(self, from_type: str, from_id: str, to_type: str) -> tuple[AssociatedObject, ...]:
+        check_types(from_type, to_type)
         queue = self._access.queues.associations(self._access.portal_id, from_type, to_type)
         return await queue.get(read_id(from_id), self._access.context.priority)
 

@@ -1,4 +1,4 @@
-"""Ids as handlers write them: text, or a whole number as HubSpot's own JSON has it."""
+"""Ids and types as handlers write them; an id is text, or a whole number as HubSpot's own JSON has it."""
 
 from spokes.core.errors import InvalidRequest
 
@@ -16,3 +16,13 @@ def read_id(value: object) -> str:
     if not value:
         raise InvalidRequest(category="ID_EMPTY")
     return value
+
+
+def check_types(*types: object) -> None:
+    """Check names of object types.
+
+    Raises:
+        InvalidRequest: one is no text, or empty; nothing was sent.
+    """
+    if not all(isinstance(name, str) and name for name in types):
+        raise InvalidRequest(category="OBJECT_TYPE")

@@ -213,7 +213,7 @@ class Objects:
 
     async def _upsert(self, property_name: str, value: str, properties: Properties) -> str:
         texts = await self._validated(properties)
-        unique_value = (await self._validated({property_name: value}))[property_name]
+        unique_value = read_id((await self._validated({property_name: value}))[property_name])
         queue = self._queues.upserts(self._access.portal_id, self.service, property_name)
         write = Write(f"{self.service}.upsert", self.type, "", texts)
         return (await self._access.perform(write, queue, unique_value, texts)).object_id

@@ -106,9 +106,9 @@ class where:  # noqa: N801 - reads as the word it is: where("email").is_set()
 def _list_operands(values: Iterable[Value]) -> list[str]:
     """Return the values of a list operator, as they are and in lower case.
 
-    HubSpot compares texts in lower case there, and enumerations as they are.
+    HubSpot compares texts in lower case there, and enumerations as they are. A single text is one value.
     """
-    texts = [property_text(value) for value in values]
+    texts = [property_text(value) for value in ((values,) if isinstance(values, str) else values)]
     return list(dict.fromkeys([*texts, *(text.lower() for text in texts)]))
 
 

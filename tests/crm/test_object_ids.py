@@ -9,7 +9,7 @@ from spokes.core.errors import InvalidRequest
 from spokes.crm.services import Services
 from tests.support.crm_world import CRMWorld
 
-MAY = ("contacts.update", "contacts.archive", "contacts.merge", "notes.create")
+MAY = ("contacts.upsert", "contacts.update", "contacts.archive", "contacts.merge", "notes.create")
 ASSOCIATIONS = ("associations.list", "associations.associate", "associations.remove")
 CALLS: dict[str, Callable[[Services, Any], Awaitable[object]]] = {
     "get": lambda crm, id_: crm.contacts.get(id_),
@@ -49,3 +49,26 @@ async def test_wrong_id_among_many_fails_alone(world: CRMWorld) -> None:
     (first,) = world.create_contacts(1)
     results = await world.services().contacts.get_many([first, "", None])  # type: ignore[list-item]  # on purpose
     assert [item.ok for item in results] == [True, False, False]
+
+
+@pytest.mark.parametrize("value", ["", None, " "])
+async def test_upsert_without_a_value_creates_no_record(world: CRMWorld, value: object) -> None:
+    with pytest.raises(InvalidRequest):
+        await world.services(*MAY).contacts.upsert("email", value, {"city": "Ulm"})  # type: ignore[arg-type]  # on purpose
+    assert world.calls == []
+
+
+@pytest.mark.parametrize("types", [(None, "company"), ("contact", None), ("", "company"), ("contact", 7)])
+async def test_type_of_an_association_is_text(world: CRMWorld, types: tuple[Any, Any]) -> None:
+    crm = world.services(*ASSOCIATIONS).associations
+    first, second = types
+    for call in (
+        crm.list(first, "1", second),
+        crm.labels(first, second),
+        crm.associate(first, "1", second, "2"),
+        crm.remove(first, "1", second, "2"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            await call
+        assert caught.value.category == "OBJECT_TYPE"
+    assert world.calls == []

@@ -21,6 +21,7 @@ def body(condition: Condition, **more: object) -> dict[str, object]:
     [
         (where("email").equals("b@example.org"), "b"),
         (where("email").is_one_of(["A@example.org", "b@example.org"]), "ab"),
+        (where("email").is_one_of("A@example.org"), "a"),
         (where("email").is_none_of(["A@example.org"]), "bcd"),
         (where("age").between(2, 3), "bc"),
         (where("age").more_than(2), "c"),

@@ -42,7 +42,7 @@ class OnceGuard:
         find: Callable[[], Awaitable[str | None]] | None = None,
     ) -> str:
         """See spokes.tools.Once."""
-        field, stored = await self._read(name)
+        field, stored = await self._read(_checked_name(name))
         if stored is not None and stored != _BEGUN:
             return str(stored.decode())
         result = await self._find_earlier(field, find) if stored == _BEGUN and find is not None else None
@@ -96,6 +96,17 @@ class OnceGuard:
             pipeline.hset(self._key, field, result)
             pipeline.expire(self._key, RESULT_TTL_S)
             await pipeline.execute()
+
+
+def _checked_name(name: object) -> str:
+    """Return the name of an effect.
+
+    Raises:
+        TypeError: it is none; nothing has happened.
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError('tools.once needs a name for the effect: write tools.once("welcome-note", create, find=find)')
+    return name
 
 
 def _as_text(name: str, result: object) -> str:

@@ -87,6 +87,8 @@ def upsert_batch(call: Call) -> EndpointResponse:
     errors: list[JsonObject] = []
     for item in inputs:
         id_, name = text_member(item, "id"), text_member(item, "idProperty")
+        if not id_:
+            raise invalid_request("Some required fields were not set: [id]")
         written: dict[str, object] = {name: id_, **property_values(item)}
         record = crm.find(type_, id_, id_property=name)
         try:

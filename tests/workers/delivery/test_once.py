@@ -102,3 +102,11 @@ async def test_effect_without_an_id_is_explained_and_searched_for(redis: Redis) 
         await once("note", create)  # type: ignore[arg-type]  # on purpose
     await redis.delete(once._in_flight_key("note"))
     assert await once("note", notes.create, find=notes.find) == "100"
+
+
+@pytest.mark.parametrize("name", ["", None, 7])
+async def test_effect_needs_a_name(redis: Redis, name: object) -> None:
+    notes = Notes()
+    with pytest.raises(TypeError, match="needs a name for the effect"):
+        await OnceGuard(redis, FIRST)(name, notes.create)  # type: ignore[arg-type]  # on purpose
+    assert notes.ids == []
