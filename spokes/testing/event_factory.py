@@ -12,6 +12,7 @@ from spokes.simulator.webhooks.subscriptions import Subscriptions
 
 Dialect: TypeAlias = Literal["classic", "generic"]
 _CLASSIC_FAMILIES: Final = frozenset({"contact", "company", "deal", "ticket", "product", "line_item"})
+_DIALECTS: Final = (None, "classic", "generic")
 _KINDS: Final = tuple(kind.value for kind in ChangeKind if kind is not ChangeKind.NEW_MESSAGE)
 
 
@@ -42,6 +43,8 @@ class EventFactory:
         Raises:
             ValueError: HubSpot sends no such event in this dialect.
         """
+        if dialect not in _DIALECTS:
+            raise ValueError(f"dialect={dialect!r} is none of HubSpot's: write classic or generic.")
         singular = spec.type_.singular
         is_generic = dialect == "generic" or (dialect is None and singular not in _CLASSIC_FAMILIES)
         family = "object" if is_generic else singular

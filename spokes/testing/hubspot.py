@@ -333,10 +333,11 @@ def id_of(record: SimulatedRecord | str) -> str:
 
 def _texts(properties: Mapping[str, PropertyInput]) -> dict[str, str]:
     """Return property values as HubSpot stores them."""
-    return {name: _text(value) for name, value in properties.items()}
+    return {name: value_text(value) for name, value in properties.items()}
 
 
-def _text(value: PropertyInput) -> str:
+def value_text(value: PropertyInput) -> str:
+    """Return a property value as HubSpot stores it."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

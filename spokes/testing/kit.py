@@ -1,12 +1,11 @@
 """`Spokes`, the fixture of handlers' tests: deliver an event as HubSpot does, and see what the handlers did."""
 
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
 from spokes.portals.profile import PortalProfile
-from spokes.simulator.api.faults import Fault
 from spokes.simulator.changes import ChangeKind, Merge
 from spokes.simulator.crm.merging import properties_moved
 from spokes.testing.checkpoint import StateCopy
@@ -20,10 +19,10 @@ from spokes.testing.fake_hosts import effect_differences
 from spokes.testing.hubspot import SimulatedHubSpot, SimulatedRecord
 from spokes.testing.log_capture import LogCapture
 from spokes.testing.observation import Observation
+from spokes.testing.outages import outage_fault, rate_limit_fault
 from spokes.testing.run import Run
 from spokes.testing.virtual_clock import Duration, duration_ms
 
-_CRM_PATHS: Final = "/crm/*"
 _Result = TypeVar("_Result")
 
 
@@ -220,13 +219,10 @@ class Spokes:
             portal_id: only calls of this account fail.
 
         Raises:
-            ValueError: the test has no such account.
+            ValueError: the status is no error, `calls` is no number of calls, or the test has no such account.
         """
         self._accounts(portal_id)
-        fault = Fault(
-            path=path or ("*" if calls is None else _CRM_PATHS), times=calls, status=status or None,
-            reset=not status, after_effect=after_effect, portal_id=portal_id,
-        )  # fmt: skip
+        fault = outage_fault(status, calls, path, portal_id, after_effect=after_effect)
         await self._run(self._deployment.add_fault(fault))
 
     async def end_outage(self) -> None:
@@ -241,11 +237,10 @@ class Spokes:
         With `retry_after_s`, the header Retry-After has it too.
 
         Raises:
-            ValueError: the test has no such account.
+            ValueError: a number is wrong, or the test has no such account.
         """
         self._accounts(portal_id)
-        retry_after = None if retry_after_s is None else str(retry_after_s)
-        fault = Fault(path=_CRM_PATHS, times=calls, status=429, retry_after=retry_after, portal_id=portal_id)
+        fault = rate_limit_fault(calls, retry_after_s, portal_id)
         await self._run(self._deployment.add_fault(fault))
 
     async def missing_scope(self, *scopes: str, portal_id: int | None = None) -> None:
@@ -254,7 +249,10 @@ class Spokes:
         Raises:
             ValueError: HubSpot has no such scope, or the test no such account.
         """
-        for account in self._accounts(portal_id):
+        accounts = self._accounts(portal_id)
+        if not scopes:
+            raise ValueError("name the scopes to take away, such as crm.objects.contacts.write.")
+        for account in accounts:
             await self._run(self._deployment.remove_scopes(account.portal, scopes))
 
     async def pause_handler(self, handler: str, *, portal_id: int | None = None) -> None:

@@ -118,9 +118,11 @@ async def test_each_handler_of_an_event_has_its_own_outcome(spokes: Spokes) -> N
     [
         ("contact.deleted", {}, "is no event type"),
         ("deal.creation", {}, "is no event of <contacts"),
-        ("contact.propertyChange", {}, "property=... belongs to propertyChange"),
+        ("contact.propertyChange", {}, "needs property=..., the name"),
         ("contact.creation", {"property": "city"}, "property=... belongs to propertyChange"),
-        ("contact.associationChange", {}, "to=... belongs to associationChange"),
+        ("contact.associationChange", {}, "needs to=..., the record"),
+        ("contact.creation", {"value": "x"}, "value=... belongs to propertyChange"),
+        ("contact.creation", {"dialect": "old"}, "write classic or generic"),
         ("contact.merge", {}, "use `await spokes.merge"),
         ("contact.propertyChange", {"property": "hs_object_id"}, "HubSpot sends no event"),
         ("object.privacyDeletion", {}, "HubSpot sends no event"),
