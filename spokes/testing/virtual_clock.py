@@ -26,8 +26,8 @@ class VirtualClock(Clock):
     """Real time plus an offset that only grows, until `reset`."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._offset_ns = 0
+        super().__init__()
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
