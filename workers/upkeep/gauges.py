@@ -7,6 +7,7 @@ latest measurement; without a worker it shows none of these gauges, and their ab
 import contextlib
 import time
 from collections import Counter
+from heapq import nlargest
 from typing import Final
 
 from redis.asyncio import Redis
@@ -29,6 +30,7 @@ from spokes.core.telemetry.metrics import (
     GAPS_OPEN,
     HELD_DELIVERIES,
     JOURNAL_AGE_SECONDS,
+    PORTAL_CALLS_USED,
     PORTALS_PAUSED,
 )
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
@@ -44,6 +46,7 @@ MEASURE_EVERY_S: Final = 10
 _MINUTE_S: Final = 60
 _TTL_S: Final = 45
 _MAX_MEASURED: Final = 100  # portals whose budgets are measured: those used last
+_MAX_LABELLED: Final = 10  # portals that have samples of their own: labels stay bounded
 _IN_USE_S: Final = 120  # after the last worker that used a portal's budget, it is measured for two more minutes
 
 
@@ -87,7 +90,11 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     in_use = await redis.zrevrangebyscore(
         keys.BUDGET_PORTALS, "+inf", time.time() - _IN_USE_S, start=0, num=_MAX_MEASURED
     )
-    budgets = [await budget.state(portal_id) for portal_id in await read_items(redis, "portal", in_use, int)]
+    portals = await read_items(redis, "portal", in_use, int)
+    by_portal = {portal_id: await budget.state(portal_id) for portal_id in portals}
+    budgets = list(by_portal.values())
+    for portal_id, limits in nlargest(_MAX_LABELLED, by_portal.items(), key=lambda item: item[1]["calls"].used):
+        samples[sample_key(PORTAL_CALLS_USED, portal=str(portal_id))] = float(limits["calls"].used)
     for kind in CALL_KINDS if budgets else ():
         fullest = max((limits[kind] for limits in budgets), key=lambda limit: limit.used / limit.limit)
         samples[sample_key(BUDGET_LIMIT, kind=kind)] = float(fullest.limit)

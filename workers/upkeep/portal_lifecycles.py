@@ -20,6 +20,7 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
 from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.lifecycles import Lifecycle, read_lifecycle, remove_lifecycles, waiting_lifecycles
+from spokes.portals.pending_tokens import PendingTokenStore
 from spokes.portals.store import PortalState, PortalStore
 from spokes.queue.dead_letters import DeadLetters
 
@@ -78,6 +79,7 @@ async def _uninstall(lifecycle: Lifecycle, settings: Settings, store: PortalStor
         if await store.mark(portal_id, PortalState.UNINSTALLED, _REASON, generation=portal.generation):
             break  # otherwise a worker has refreshed its tokens between the two calls
     await store.destroy_tokens(portal_id)
+    await PendingTokenStore(redis, store.vault).delete(portal_id)
     detail = {"state": portal.state.value}
     await append_now(
         redis, AuditRecord(action=Action.PORTAL_UNINSTALLED, portal_id=portal_id, reason=_REASON, detail=detail)

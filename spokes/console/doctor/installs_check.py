@@ -1,7 +1,7 @@
 """Check the portals that installed the app: states, scopes, tokens. Nothing is called at HubSpot."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from spokes.audit.sql.engine import open_engine
@@ -10,6 +10,7 @@ from spokes.console.installs.oauth_parts import portal_store
 from spokes.console.installs.portal_views import read_portals
 from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
+from spokes.core.vault import Vault
 from spokes.crm.scopes import Declaration, ScopeRequirement, compare_scopes, required_scopes
 from spokes.portals.store import InstalledPortal, PortalState
 
@@ -23,12 +24,13 @@ async def check_installs(settings: Settings, declarations: Iterable[Declaration]
         return []
     engine = open_engine(settings.database_address)
     try:
-        portals = await read_portals(portal_store(settings, engine))
+        store = portal_store(settings, engine)
+        portals, sealed = await read_portals(store), await store.sealed()
     except AuditUnavailable:
         return []  # audit_store_check reports it
     finally:
         await engine.dispose()
-    found = [*assess_installs(portals, required_scopes(declarations))]
+    found = [*assess_installs(portals, required_scopes(declarations)), *assess_tokens(sealed, store.vault)]
     if not settings.console_key.get_secret_value():
         sentence = "CONSOLE_KEY is not set, so no customer can install the app. Set it to `openssl rand -hex 32`."
         found.append(fault(TOPIC, sentence))
@@ -60,6 +62,22 @@ def assess_installs(portals: Collection[InstalledPortal], required: frozenset[Sc
     counts = Counter(portal.state.value for portal in portals)
     text = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(counts.items())) or "none"
     yield ok(TOPIC, f"Portals that installed the app: {text}.", **counts)
+
+
+def assess_tokens(sealed: Sequence[tuple[int, bytes]], vault: Vault) -> Iterator[Finding]:
+    """Assess by which key the tokens of each portal are sealed."""
+    older = [(portal_id, tokens) for portal_id, tokens in sealed if not vault.uses_newest_key(tokens)]
+    lost = [portal_id for portal_id, tokens in older if not vault.can_open(tokens)]
+    if lost:
+        yield fault(
+            TOPIC,
+            f"No key of SECRETS_KEY opens the tokens of {_names(lost)}, so their events are retried and none runs. Put "
+            "the earlier key back behind the newest one, or have the app installed again.",
+            unreadable=len(lost),
+        )
+    if len(older) > len(lost):
+        sentence = f"The tokens of {len(older) - len(lost)} portals are sealed with an older key of SECRETS_KEY. Run "
+        yield warning(TOPIC, f"{sentence}`spokes secrets reseal`.", older_key=len(older) - len(lost))
 
 
 def _names(portal_ids: Collection[int]) -> str:

@@ -113,6 +113,9 @@ BUDGET_USED: Final = _gauge(
 )
 BUDGET_PAUSE_SECONDS: Final = _gauge("budget_pause_seconds", "Remaining seconds of the longest backoff", "kind")
 BUDGET_DAY_LEFT: Final = _gauge("budget_day_left", "Calls left today, of the portal with the fewest")
+PORTAL_CALLS_USED: Final = _gauge(
+    "portal_calls_used", "Slots used in the current window, of the ten portals with the most", "portal"
+)
 PORTALS_PAUSED: Final = _gauge("portals_paused", "Paused portals, by reason", "reason")
 CALLS_PAUSED: Final = _gauge("calls_paused", "Portals with a paused kind of calls, by kind", "calls")
 HELD_DELIVERIES: Final = _gauge(

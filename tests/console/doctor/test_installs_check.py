@@ -6,8 +6,9 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.console.doctor.findings import FindingLevel
 from spokes.console.doctor.hubspot_check import check_hubspot
-from spokes.console.doctor.installs_check import assess_installs, check_installs
+from spokes.console.doctor.installs_check import assess_installs, assess_tokens, check_installs
 from spokes.core.settings import Settings
+from spokes.core.vault import Vault
 from spokes.portals.store import InstalledPortal, PortalState
 
 REQUIRED = frozenset({frozenset({"crm.objects.contacts.read"})})
@@ -39,6 +40,15 @@ def test_missing_scope_names_the_portals_that_lack_it() -> None:
     portals = [portal(7), portal(8, PortalState.INSTALLED, "oauth"), portal(9, PortalState.UNINSTALLED, "oauth")]
     finding, _ = assess_installs(portals, REQUIRED)
     assert "The scope crm.objects.contacts.read is missing in portal 8:" in finding.sentence
+
+
+def test_tokens_of_lost_and_older_keys_are_named() -> None:
+    newest, older, lost = (f"key-{number}-of-the-vault-that-is-long-enough" for number in range(3))
+    sealed = [(number, Vault([key]).seal("{}")) for number, key in ((7, newest), (8, older), (9, lost))]
+    unreadable, resealed = assess_tokens(sealed, Vault([newest, older]))
+    assert (unreadable.level, "portal 9," in unreadable.sentence) == (FindingLevel.FAULT, True)
+    assert (resealed.level, resealed.figures) == (FindingLevel.WARNING, {"older_key": 1})
+    assert [*assess_tokens(sealed[:1], Vault([newest]))] == []
 
 
 async def test_deployment_with_one_token_has_no_finding(settings: Settings) -> None:
