@@ -200,3 +200,28 @@ def test_handlers_that_exit_while_they_are_imported_are_a_sentence(tmp_path: Pat
 def test_package_that_handlers_names_must_exist(tmp_path: Path) -> None:
     done = run_in(tmp_path, "handlers", HANDLERS="my_crm.handlers")
     assert (done.returncode, "'my_crm.handlers', and there is no such package" in done.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_up_of_an_app_that_customers_install_calls_the_hubspot_of_its_settings(tmp_path: Path) -> None:
+    environ = {
+        **os.environ,
+        "DATA_DIR": str(tmp_path / "data"),
+        "PORT": "0",
+        "HUBSPOT_CLIENT_ID": "0c3f6d0c-2e8b-4e57-9c34-7a5e2d10b9f8",
+        "HUBSPOT_CLIENT_SECRET": "7c1e5b90-2f4d-4a86-b3e7-90d1c6a2f854",
+        "HUBSPOT_API_URL": "http://127.0.0.1:1",
+        "SECRETS_KEY": "3f6d0c2e8b1a4e579c347a5e2d10b9f8",
+    }
+    for name in ("REDIS_URL", "HUBSPOT_ACCESS_TOKEN"):
+        environ.pop(name, None)
+    up = start_spokes(environ, "up")
+    try:
+        ready = wait_for_line(up, "Ready:")
+        saved = json.loads((tmp_path / "data" / "up.json").read_text())
+    finally:
+        up.terminate()
+        output, _ = up.communicate(timeout=40)
+    assert ready.startswith("Ready:")
+    assert "HUBSPOT_ACCESS_TOKEN" not in saved
+    assert "simulator" not in output

@@ -70,7 +70,7 @@ def up(
     """Run everything in this terminal until Ctrl-C.
 
     Without REDIS_URL an embedded Valkey keeps the queue in DATA_DIR; without DATABASE_URL the audit is SQLite there;
-    without HUBSPOT_ACCESS_TOKEN the simulator plays HubSpot.
+    without HUBSPOT_ACCESS_TOKEN and HUBSPOT_CLIENT_ID the simulator plays HubSpot.
 
     Example: spokes up --workers 2
     """
@@ -138,7 +138,7 @@ async def _start(settings: Settings, processes: Processes, options: UpOptions) -
     env["PUBLIC_URL"] = settings.public_url or base
     if not settings.console_key.get_secret_value():
         env["CONSOLE_KEY"] = derive_key(load_master_key(settings), "console key of up").hex()
-    if not settings.hubspot_access_token.get_secret_value():
+    if not settings.hubspot_access_token.get_secret_value() and not settings.hubspot_client_id:
         env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, options, router)
     if await _migrate(env):
         raise ConfigurationError(["The audit store could not be migrated, so nothing runs. The lines above say why."])
@@ -214,7 +214,7 @@ async def _start_simulator(
         command += ["--scopes", ",".join(_needed_scopes(router))]
     for each in options.own_properties:
         command += ["--property", each]
-    print("HUBSPOT_ACCESS_TOKEN is not set: the simulator plays HubSpot.", flush=True)
+    print("Neither HUBSPOT_ACCESS_TOKEN nor HUBSPOT_CLIENT_ID is set: the simulator plays HubSpot.", flush=True)
     # Not as arguments: every user of the machine can read those.
     await processes.start("simulator", command, {"SIMULATOR_TOKEN": token, "SIMULATOR_CLIENT_SECRET": secret})
     api_url = f"http://127.0.0.1:{port}"
