@@ -14,6 +14,7 @@ from chaos.collect import still_running
 from spokes.console.handler_declarations import handler_declarations
 from spokes.crm.scopes import compare_scopes, required_scopes
 from spokes.routing import load_router
+from spokes.simulator.demo.portals_act import INSTALLING
 from spokes.simulator.demo.scenario import SCOPES
 from tests.support.deployment import ROOT
 
@@ -25,10 +26,10 @@ def demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
     process = demo(tmp_path, "--size", "0.1", "--seed", "7")
-    output, _ = process.communicate(timeout=170)
+    output, _ = process.communicate(timeout=230)
     assert process.returncode == 0, output
     assert output.count("agrees") > 20
     lines = output.strip().splitlines()
@@ -40,6 +41,8 @@ def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
     assert last[1].startswith("Another program with the same token used up the limit (190 calls in 10 s) on purpose")
     assert last[4].startswith("Every event has an outcome: ")
     assert any(line.startswith("Nothing ran for 30 hours") and line.endswith("Lost: 0.") for line in lines)
+    assert all(f" {portal_id} " in output for portal_id in INSTALLING)
+    assert "needs_reinstall" in output  # the portal that removed the app
     assert list(still_running(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 

@@ -35,6 +35,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.demo.comparison import ComparisonRow, ExpectedState, compare
 from spokes.simulator.demo.outage_act import OutageAct
 from spokes.simulator.demo.people import People
+from spokes.simulator.demo.portals_act import PortalRow, PortalsAct
 from spokes.simulator.demo.scenario import Scenario, demo_config
 from spokes.simulator.demo.summary import summary_lines
 from spokes.simulator.errors import JsonObject
@@ -165,8 +166,43 @@ async def play_demo(
                 result = await outage.result(partial(_export_audit, env))
     _print_rows(result.rows)
     console.print(result.sentence, soft_wrap=True)
+    with console.status("Three portals install the app by OAuth, and one removes it"):
+        portals = await _play_portals(data, seed=seed, size=size, workers=workers)
+    _print_portals(portals)
     console.print(f"{time.monotonic() - started:.0f} s in total.", soft_wrap=True)
-    return [*rows, *result.rows]
+    return [*rows, *result.rows, *(ComparisonRow(f"portal {row.portal_id}", row.difference, "") for row in portals)]
+
+
+async def _play_portals(data: Path, *, seed: int, size: float, workers: int) -> list[PortalRow]:
+    """Run the act of the portals, in a deployment of its own: it has no access token."""
+    port, secret = free_port(), secrets.token_hex(16)
+    base = f"http://127.0.0.1:{port}"
+    config = demo_config(
+        seed=seed,
+        public_url=f"{_PUBLIC_URL}{RECEIVER_PATH}",
+        connect_url=f"{base}{RECEIVER_PATH}",
+        token="",
+        secret=secret,
+    )
+    async with Simulator(config) as sim:
+        folder = private_folder(data / "portals")
+        env = {
+            "DATA_DIR": str(folder),
+            "PORT": str(port),
+            "HUBSPOT_CLIENT_ID": sim.installs.config.client_id,
+            "HUBSPOT_CLIENT_SECRET": secret,
+            "HUBSPOT_API_URL": sim.url,
+            "HUBSPOT_APP_URL": sim.url,
+            "SECRETS_KEY": secrets.token_hex(32),
+            "CONSOLE_KEY": secrets.token_hex(32),
+            "PUBLIC_URL": _PUBLIC_URL,
+            "TRUSTED_PROXIES": "1",
+        }
+        async with _processes(env, workers, folder):
+            await wait_until_ready(base)
+            await wait_until_ready(base, "/console/login")  # the console's process serves installs
+            act = PortalsAct(sim, base, _PUBLIC_URL, partial(run_command, env), size, Random(f"{seed} portals"))
+            return await act.play()
 
 
 @asynccontextmanager
@@ -249,12 +285,14 @@ async def _wait_until_processed(
         await asyncio.sleep(_POLL_S)
 
 
-async def wait_until_ready(base: str) -> None:
-    """Wait until the web process accepts deliveries."""
+async def wait_until_ready(base: str, path: str = "/readyz") -> None:
+    """Wait until the web process accepts deliveries, or serves another path."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(_START_TIMEOUT_S):
         while True:
             with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(f"{base}/readyz") as response:
+                async with session.get(
+                    f"{base}{path}", headers={"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+                ) as response:
                     if response.ok:
                         return
             await asyncio.sleep(0.1)
@@ -286,6 +324,20 @@ def _print_rows(rows: list[ComparisonRow]) -> None:
         named = ", ".join(row.differing[:_MAX_NAMED]) + (" ..." if len(row.differing) > _MAX_NAMED else "")
         result = "[green]agrees" if row.agrees else f"[red]DIFFERS[/] {named}"
         table.add_row(row.name, str(row.reported), str(row.expected), result)
+    console.print(table)
+
+
+def _print_portals(rows: list[PortalRow]) -> None:
+    """Print what became of the portals' events, and with whose token their calls were made."""
+    columns = ("portal", "state", "events", "outcomes", "calls", "with another token", "refreshes", "")
+    table = Table(*columns, title="Three portals that installed the app by OAuth; one removed it while events arrived")
+    for row in rows:
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(row.outcomes.items()))
+        result = "[green]agrees" if row.agrees else f"[red]DIFFERS[/] {row.difference}"
+        table.add_row(
+            str(row.portal_id), row.state, str(row.events), outcomes, str(row.calls), str(row.foreign_calls),
+            str(row.refreshes), result,
+        )  # fmt: skip
     console.print(table)
 
 

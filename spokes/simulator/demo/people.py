@@ -34,7 +34,7 @@ class People:
     def new_contact(self) -> None:
         """Create a contact with a phone as users type it."""
         number = self.rng.randint(2_000_000, 9_999_999)
-        phone, expected = self._phone(number)
+        phone, expected = phone_as_typed(self.rng, number)
         record = self._create("contacts", {"email": f"person.{number}.{len(self.phones)}@example.com", "phone": phone})
         self.phones[record.id] = expected
 
@@ -46,7 +46,7 @@ class People:
 
     def new_phone(self, contact: CrmRecord) -> None:
         """Change a phone."""
-        phone, expected = self._phone(self.rng.randint(2_000_000, 9_999_999))
+        phone, expected = phone_as_typed(self.rng, self.rng.randint(2_000_000, 9_999_999))
         self.sim.crm.update(contact, {"phone": phone}, USER)
         self.phones[contact.id] = expected
 
@@ -120,11 +120,12 @@ class People:
         """Return the live records of a type, oldest first."""
         return sorted(self.sim.crm.records(self.sim.crm.types.resolve(type_)), key=lambda record: int(record.id))
 
-    def _phone(self, number: int) -> tuple[str, str]:
-        """Return a phone as users type it, and in E.164: San Francisco numbers, valid with any last seven digits."""
-        text = f"{number}"
-        styles = (f"(415) {text[:3]}-{text[3:]}", f"415.{text[:3]}.{text[3:]}", f"1 415 {text}", f"+1 (415) {text}")
-        return self.rng.choice(styles), f"+1415{text}"
-
     def _create(self, type_: str, properties: JsonObject) -> CrmRecord:
         return self.sim.crm.create(self.sim.crm.types.resolve(type_), properties, USER)
+
+
+def phone_as_typed(rng: Random, number: int) -> tuple[str, str]:
+    """Return a phone as users type it, and in E.164: San Francisco numbers, valid with any last seven digits."""
+    text = f"{number}"
+    styles = (f"(415) {text[:3]}-{text[3:]}", f"415.{text[:3]}.{text[3:]}", f"1 415 {text}", f"+1 (415) {text}")
+    return rng.choice(styles), f"+1415{text}"
