@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.journal.errors import JournalUnavailable
+from ingest.journal.proofs import JournalProofs
 from spokes.core import clock
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
@@ -39,6 +40,7 @@ class PageIntake:
         self._source = source
         self._backpressure = backpressure
         self.arrivals = Arrivals()
+        self.proofs = JournalProofs(redis)
         self._offset = ""
         self._entries_done = 0
 
@@ -123,6 +125,7 @@ class PageIntake:
             raise QueueUnavailable from error
         await self._admit_parsed(offset, page.parsed)
         self.arrivals.note_journal(page.parsed.events, clock.now_ms())
+        self.proofs.note(page.parsed.events)
         self._entries_done = end
 
     async def _admit_parsed(self, offset: str, parsed: ParsedBody) -> None:

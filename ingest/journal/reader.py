@@ -98,6 +98,8 @@ class JournalReader:
             return self._backoff_s(error)
         self._failures = 0
         await self._set_refused(is_refused=False)
+        if not cursor.lost_since:
+            await self._intake.proofs.report(cursor.read_until)
         return wait_s
 
     async def _find_next(self, cursor: Cursor) -> PageLocation | None:
@@ -161,11 +163,13 @@ class JournalReader:
         if cursor.lost_since and published_at and published_at > cursor.lost_since:
             await self._report_gap(cursor.lost_since, published_at)
         lost_since = 0 if published_at else cursor.lost_since
+        await self._intake.proofs.keep(published_at or clock.now_ms())
         await self._move(cursor, Cursor(location.offset, max(published_at or 0, cursor.read_until), lost_since))
         JOURNAL_PAGES.inc()
         return 0.0
 
     async def _report_gap(self, since: int, until: int) -> None:
+        await self._intake.proofs.forget()
         await report_missed(self._redis, MissedInterval(since=since, until=until, cause=GapCause.CURSOR_TOO_OLD))
 
     async def _move(self, cursor: Cursor, to: Cursor) -> None:

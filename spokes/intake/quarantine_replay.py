@@ -18,6 +18,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES
 from spokes.intake.body_parser import parse_body
 from spokes.intake.event_source import EventSource
+from spokes.intake.journal.page_events import read_content
 from spokes.queue.quarantine import Quarantine, QuarantinedContent
 
 
@@ -58,9 +59,15 @@ class QuarantineReplay:
         if content.is_delivery:
             return await self._queue_again(content)
         try:
-            parsed = parse_body(self._quarantine.open(content))
-        except (RejectedRequest, SecretUnreadable, *READ_ERRORS):
+            body = self._quarantine.open(content)
+        except (SecretUnreadable, *READ_ERRORS):
             return False
+        try:
+            parsed = parse_body(body)
+        except (RejectedRequest, *READ_ERRORS):
+            parsed = None
+        if parsed is None or not parsed.events:
+            parsed = read_content(body)  # perhaps it came from the journal
         if not parsed.events:
             return False
         await self._source.admit_parsed(parsed)  # malformed elements of a body are kept on their own from now on

@@ -12,19 +12,21 @@ from spokes.core.delivery import Delivery, Entry, decode, encode, job_payload, n
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
 from spokes.intake.event_keys import EventKeys
 from spokes.intake.event_source import EventSource
 from spokes.intake.quarantine_replay import QuarantineReplay, ReplayCounts
-from spokes.queue.quarantine import Quarantine, QuarantinedContent
+from spokes.queue.quarantine import NewContent, Quarantine, QuarantinedContent
 from spokes.queue.unreadable_jobs import adopt_unreadable_jobs, quarantine_entries, quarantine_job
 from tests.support.command_line import spokes
 from tests.support.events import event, recorded
 
 PORTAL = 50112233
 GOOD = Entry("a" * 20, 3, event(1))
+REPLAYED = GOOD._replace(intake="replay")
 BAD = Entry("b" * 20, 2, event(2, objectId={"canary": 1}))
 DELIVERY = Delivery(f"{PORTAL}-1-1", PORTAL, 1, (GOOD, BAD))
 
@@ -38,10 +40,10 @@ async def listed(quarantine: Quarantine) -> list[QuarantinedContent]:
     return [content for portal in await quarantine.portals() async for content in quarantine.list(portal)]
 
 
-async def replay(redis: Redis, quarantine: Quarantine) -> ReplayCounts:
+async def replay(redis: Redis, quarantine: Quarantine, *registrations: str) -> ReplayCounts:
     admission = Admission(redis, dedupe_ttl_s=3600)
     source = EventSource(
-        "replay", admission, quarantine, allow_list=AllowList(()), keys=EventKeys(b"secret"), portal_ids=()
+        "replay", admission, quarantine, allow_list=AllowList(registrations), keys=EventKeys(b"secret"), portal_ids=()
     )
     replays = QuarantineReplay(redis, quarantine, source)
     counts = await replays.replay(await listed(quarantine), actor="ada", reason="fixed")
@@ -75,7 +77,7 @@ async def test_entry_that_is_readable_after_a_fix_runs_again_though_its_key_is_k
     await quarantine_entries(redis, quarantine, DELIVERY, [GOOD])
     assert await replay(redis, quarantine) == ReplayCounts(admitted=1, unreadable=0)
     (delivery,) = await queued(redis)
-    assert (delivery.portal_id, delivery.entries, await listed(quarantine)) == (PORTAL, (GOOD,), [])
+    assert (delivery.portal_id, delivery.entries, await listed(quarantine)) == (PORTAL, (REPLAYED,), [])
 
 
 @pytest.mark.parametrize("is_read", [True, False])
@@ -87,7 +89,7 @@ async def test_events_of_a_job_run_again_except_those_that_are_settled(
     await redis.sadd(keys.settled_events(PORTAL, DELIVERY.id), BAD.key)
     assert await replay(redis, quarantine) == ReplayCounts(admitted=1, unreadable=0)
     (delivery,) = await queued(redis)
-    assert (delivery.entries, delivery.id == DELIVERY.id) == ((GOOD,), False)
+    assert (delivery.entries, delivery.id == DELIVERY.id) == ((REPLAYED,), False)
 
 
 @pytest.mark.parametrize(
@@ -124,4 +126,21 @@ async def test_stored_delivery_is_listed_and_replayed_by_the_commands(
     assert {line["key"]: line["reason"] for line in shown} == dict.fromkeys((GOOD.key, BAD.key), "unreadable_delivery")
     done = spokes(environ, "dead", "replay", "--quarantined", "--reason", "fixed", "--yes", "--json").stdout
     assert orjson.loads(done) == {"done": "replay", "count": 1, "unreadable": 1}
-    assert [delivery.entries for delivery in await queued(redis)] == [(GOOD,)]
+    assert [delivery.entries for delivery in await queued(redis)] == [(REPLAYED,)]
+
+
+async def test_entry_of_the_journal_that_this_version_knows_runs_again(redis: Redis, quarantine: Quarantine) -> None:
+    entry = {
+        "type": "crmObject", "portalId": PORTAL, "occurredAt": "2026-09-10T11:58:01.002Z", "action": "CREATE",
+        "objectTypeId": "0-1", "objectId": 5, "propertyChanges": {},
+    }  # fmt: skip
+    page = orjson.dumps({"offset": "o", "journalEvents": [{**entry, "objectId": 6}]})
+    contents = [
+        NewContent(PORTAL, "aa" * 10, "unrecognised_entry", orjson.dumps(entry)),
+        NewContent(PORTAL, "bb" * 10, "unreadable_page", page),
+        NewContent(PORTAL, "cc" * 10, "unrecognised_entry", b'{"type":"listMembership"}'),
+    ]
+    await quarantine.keep(contents, delivery_id="", alert=Alert.ELEMENTS_QUARANTINED)
+    assert await replay(redis, quarantine, "contact.creation") == ReplayCounts(admitted=2, unreadable=1)
+    entries = [entry for delivery in await queued(redis) for entry in delivery.entries]
+    assert sorted((entry.event.object_id, entry.intake) for entry in entries) == [("5", "replay"), ("6", "replay")]
