@@ -40,12 +40,14 @@ def search_objects(call: Call) -> EndpointResponse:
     after = cursor(as_text(body.get("after")))
     if after + limit > _MAX_RESULTS:
         raise invalid_request(f"Search returns at most {_MAX_RESULTS} results.")
-    indexed_at_ms = round(call.log.at_ms - call.portal.config.search_lag_s * 1000)
-    records = call.portal.crm.records(call.object_type())
+    query, records = as_text(body.get("query")), call.portal.crm.records(call.object_type())
+    if lag_s := call.portal.config.search_lag_s:
+        indexed_at_ms = round(call.log.at_ms - lag_s * 1000)
+        records = (known for record in records if (known := as_indexed(record, indexed_at_ms)) is not None)
     matches = [
         record
-        for record in filter(None, (as_indexed(record, indexed_at_ms) for record in records))
-        if _matches_query(record, as_text(body.get("query")))
+        for record in records
+        if _matches_query(record, query)
         and (not groups or any(all(each.matches(call, record) for each in group) for group in groups))
     ]
     _sort(call, matches, body.get("sorts"))

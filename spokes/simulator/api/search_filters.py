@@ -7,6 +7,7 @@ Assumed: an unknown property and a missing operand are refused, and how a text i
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from spokes.simulator.api.call import Call
@@ -70,6 +71,7 @@ def check_property(call: Call, name: str) -> None:
         raise invalid_properties([PropertyRefusal.UNKNOWN.finding(name)], schema.portal_id)
 
 
+@lru_cache(maxsize=1 << 19)  # every search compares the same values again
 def sort_key(text: str) -> tuple[int, float, str]:
     """Return a sort key: numbers and timestamps before other texts."""
     number = _number(text)
