@@ -15,7 +15,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final, Literal, overload
 
@@ -57,6 +57,7 @@ examples:
       run Valkey, web and workers on a simulator and check the result
 """
 
+_ANY_OBJECT: Final = "object"
 # Typical subscriptions of an app. The contact's e-mail address uses a generic (`object.*`) subscription.
 DEFAULT_SUBSCRIPTIONS: Final = (
     *(
@@ -78,6 +79,25 @@ DEFAULT_SUBSCRIPTIONS: Final = (
         for kind in ("creation", "deletion", "propertyChange", "merge", "restore", "associationChange")
     ),
 )
+
+
+def chosen_subscriptions(events: Collection[str]) -> tuple[Subscription, ...]:
+    """Return the typical subscriptions that `events` match, such as contact.creation or deal.propertyChange:amount.
+
+    Without events all are returned.
+    """
+    if not events:
+        return DEFAULT_SUBSCRIPTIONS
+    return tuple(each for each in DEFAULT_SUBSCRIPTIONS if any(_matches(each, event) for event in events))
+
+
+def _matches(subscription: Subscription, event: str) -> bool:
+    event_type, _, property_name = event.partition(":")
+    event_family, _, event_kind = event_type.partition(".")
+    family, _, kind = subscription.subscription_type.partition(".")
+    is_custom = subscription.object_type == CUSTOM_TYPES and event_family.startswith("2-")
+    has_family = is_custom or event_family in {family, subscription.object_type, _ANY_OBJECT}
+    return has_family and kind == event_kind and (not property_name or subscription.property_name == property_name)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -125,6 +145,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--rotate-refresh-tokens",
         action="store_true",
         help="each refresh returns another refresh token; HubSpot's stays the same",
+    )
+    parser.add_argument(
+        "--events",
+        metavar="A,B",
+        default="",
+        help="send only events that these match, such as contact.creation,deal.propertyChange:amount (default: all)",
     )
     parser.add_argument("--scopes", metavar="A,B", help="scopes of the token, separated by commas (default: all)")
     parser.add_argument(
@@ -213,12 +239,13 @@ def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
     if arguments.target or arguments.public_url:
         public_url = arguments.public_url or arguments.target
         target = Target(public_url, arguments.target if arguments.public_url else None)
+    subscriptions = chosen_subscriptions([event for event in arguments.events.split(",") if event])
     portal = PortalConfig(
         portal_id=arguments.portal_id,
         token=arguments.token,
         scopes=frozenset(arguments.scopes.split(",")) if arguments.scopes else None,
         limits=Limits(ten_secondly=arguments.limit),
-        subscriptions=DEFAULT_SUBSCRIPTIONS,
+        subscriptions=subscriptions,
         properties=own_definitions(arguments.property),
     )
     further = (
@@ -226,7 +253,7 @@ def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
             portal.portal_id + number,
             token="",
             limits=OAUTH_LIMITS,
-            subscriptions=DEFAULT_SUBSCRIPTIONS,
+            subscriptions=subscriptions,
             properties=portal.properties,
         )
         for number in range(1, arguments.portals + 1)

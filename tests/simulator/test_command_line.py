@@ -54,6 +54,28 @@ async def test_process_serves_sends_and_ends_on_a_signal() -> None:
         assert await process.wait() == 0
 
 
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ("contact.creation", {("contact.creation", None)}),
+        ("contact.propertyChange:phone", {("contact.propertyChange", "phone")}),
+        ("contact.propertyChange:email", {("object.propertyChange", "email")}),
+        ("deal.propertyChange", {("deal.propertyChange", "dealstage"), ("deal.propertyChange", "amount")}),
+        ("2-1234567.creation,ticket.merge", {("object.creation", None), ("ticket.merge", None)}),
+        ("lead.creation", set()),
+    ],
+)
+def test_only_chosen_events_are_sent(events: str, expected: set[tuple[str, str | None]]) -> None:
+    (portal,) = build_config(build_parser().parse_args(["--events", events])).portals
+    assert {(each.subscription_type, each.property_name) for each in portal.subscriptions} == expected
+
+
+@pytest.mark.parametrize(("events", "count"), [("", len(DEFAULT_SUBSCRIPTIONS)), ("object.creation", 5)])
+def test_all_events_are_sent_by_default_and_for_any_object(events: str, count: int) -> None:
+    (portal,) = build_config(build_parser().parse_args(["--events", events])).portals
+    assert len(portal.subscriptions) == count
+
+
 async def test_edits_begin_when_the_target_accepts_connections() -> None:
     port = free_port()
     target = Target(f"http://127.0.0.1:{port}/in")

@@ -183,14 +183,15 @@ async def _migrate(env: dict[str, str]) -> int:
 async def _print_console_link(settings: Settings, processes: Processes, base: str, console_key: str) -> None:
     """Print how to open the console: with a one-time link if this run generated its key and started Redis."""
     if settings.console_key.get_secret_value() or settings.redis_url.get_secret_value():
-        print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
+        print(f"The console: {_shell_command()} user add NAME --role admin, then {base}/console.", flush=True)
         return
     try:
         await _wait_until_ready(lambda: _is_ready(f"{base}/console/login"), "The console", processes)
     except ConfigurationError as error:  # events are processed without the console
         print(error, file=sys.stderr)
     name, token = await create_first_login(settings, Seals(console_key))
-    print(f"The console: {base}/console/login/{token} works once; spokes login-link {name} makes another.", flush=True)
+    another = f"{_shell_command()} login-link {name}"
+    print(f"The console: {base}/console/login/{token} works once; {another} makes another.", flush=True)
 
 
 async def _start_simulator(
@@ -203,7 +204,7 @@ async def _start_simulator(
 ) -> dict[str, str]:
     """Start the simulator; return the variables that connect the other processes to it.
 
-    Its token has the scopes that the handlers need, or all if the handlers may change while it runs.
+    It has the scopes and subscriptions that the handlers need, or all if the handlers may change while it runs.
     """
     port, token = str(free_port()), secrets.token_hex(16)
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
@@ -212,6 +213,7 @@ async def _start_simulator(
     command += ["--traffic", str(options.traffic)]
     if not options.is_reloading:
         command += ["--scopes", ",".join(_needed_scopes(router))]
+        command += ["--events", ",".join(sorted(router.registrations))]
     for each in options.own_properties:
         command += ["--property", each]
     print("Neither HUBSPOT_ACCESS_TOKEN nor HUBSPOT_CLIENT_ID is set: the simulator plays HubSpot.", flush=True)
