@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _WAIT_S: Final = 20.0  # for which a call waits for another process' refresh, or for its turn
 _POLL_S: Final = 0.2  # how often it looks whether the other process has stored new tokens
 _AHEAD_RETRY_S: Final = 5.0  # until a refresh ahead of the expiry that could not begin is tried again, at least half
-_APP_BACKOFF_S: Final = 15.0  # after HubSpot refused the app: an operator has to act
+_APP_BACKOFF_S: Final = (15.0, 30.0, 60.0, 120.0, 300.0)  # after HubSpot refused the app; the last one repeats
 _FORCED_EVERY_S: Final = 60.0  # a refresh because of a 401, by portal
 _STORE_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # the last one repeats
 _STORE_GIVE_UP_S: Final = 900.0  # then the pending tokens in Redis wait for the next refresh
@@ -97,6 +97,7 @@ class TokenService:
         self._ahead_after: dict[int, float] = {}  # when a refresh ahead of the expiry is tried again; monotonic clock
         self._refreshing: set[int] = set()
         self._turns = asyncio.Lock()  # held by the portal whose turn it is to begin a refresh
+        self._app_refusals = 0  # in a row
         self._is_app_refused = True  # unknown: the first success ends an alert of an earlier process
 
     @property
@@ -189,7 +190,9 @@ class TokenService:
                 continue
             if is_ahead:
                 self._ahead_after[portal_id] = time.monotonic() + _AHEAD_RETRY_S * random.uniform(0.5, 1.0)
-            if is_ahead or turn.reason in {"app", "portal"} or time.monotonic() + _POLL_S > deadline:
+            if turn.reason in {"app", "portal"}:
+                raise CRMUnavailable(retry_after_s=turn.wait_s)
+            if is_ahead or time.monotonic() + _POLL_S > deadline:
                 raise CRMUnavailable
             await asyncio.sleep(min(turn.wait_s, _POLL_S) * random.uniform(0.5, 1.0))
 
@@ -291,6 +294,7 @@ class TokenService:
             await self._refresh_failed(stored, error)
             return
         self._failures.pop(portal.portal_id, None)
+        self._app_refusals = 0
         await self._store_tokens(portal.portal_id, PendingTokens(portal.generation, issued))
         await self._set_app_alert(is_active=False)
 
@@ -322,7 +326,9 @@ class TokenService:
             case AppRefused():
                 log.error("oauth_app_refused", code=error.code)
                 await self._set_app_alert(is_active=True, code=error.code)
-                await self._leases.back_off_app(_APP_BACKOFF_S * random.uniform(0.7, 1.3))
+                seconds = _APP_BACKOFF_S[min(self._app_refusals, len(_APP_BACKOFF_S) - 1)] * random.uniform(0.7, 1.3)
+                self._app_refusals += 1
+                await self._leases.back_off_app(seconds)
             case _:
                 requested_s = error.retry_after_s if isinstance(error, OAuthUnavailable) else 0.0
                 failures = self._failures[portal.portal_id] = self._failures.get(portal.portal_id, 0) + 1
@@ -334,7 +340,7 @@ class TokenService:
                     await self._leases.back_off_app(seconds)
                 else:
                     await self._leases.back_off_portal(portal.portal_id, seconds)
-        raise CRMUnavailable
+        raise CRMUnavailable(retry_after_s=seconds)
 
     async def _mark_revoked(self, portal_id: int, generation: int, error: OAuthError) -> bool:
         """Mark that a portal needs a reinstall; return False if its tokens are of another generation by now."""

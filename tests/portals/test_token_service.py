@@ -179,8 +179,9 @@ async def test_refused_app_marks_no_portal(world: AppWorld) -> None:
     world.hub.installs.refuses_client = True
     service = await world.service()
     for portal_id in (PORTAL, OTHER):
-        with pytest.raises(CRMUnavailable):
+        with pytest.raises(CRMUnavailable) as refused:
             await service.client(portal_id)
+        assert (refused.value.retry_after_s or 0) > 5  # its events wait as long as the refreshes
         assert (await world.portal(portal_id)).state is PortalState.INSTALLED
     assert await active_alerts(world) == {"oauth_app_refused"}
     assert len(world.hub.requests.find(path=TOKEN_ENDPOINT)) == 1  # a refusal is the app's, not the portal's
@@ -188,6 +189,20 @@ async def test_refused_app_marks_no_portal(world: AppWorld) -> None:
     await world.redis.delete(keys.APP_BACKOFF)  # its time is over
     assert await portal_of(service, OTHER) == OTHER
     assert await active_alerts(world) == set()
+
+
+async def test_refreshes_wait_longer_while_the_app_is_refused_again(world: AppWorld) -> None:
+    await world.install(PORTAL, expires_in_s=-60)
+    world.hub.installs.refuses_client = True
+    service = await world.service()
+    waits = []
+    for _ in range(4):
+        await world.redis.delete(keys.APP_BACKOFF)
+        with pytest.raises(CRMUnavailable):
+            await service.client(PORTAL)
+        waits.append(await world.redis.pttl(keys.APP_BACKOFF) / 1000)
+    assert waits == sorted(waits)
+    assert 80 < waits[-1] < 160
 
 
 async def test_install_during_a_refused_refresh_is_not_marked(world: AppWorld, monkeypatch: pytest.MonkeyPatch) -> None:
