@@ -55,7 +55,9 @@ class Deadline(NamedTuple):
     is_switched_off: bool = False
 
 
-_NEWER_PATH: Final = "Use the path with a date version, such as 2026-09"
+_NEWER_PATH: Final = (
+    "Use the path with a date version, such as 2026-09; for calls of Spokes, set HUBSPOT_API_VERSION or update Spokes"
+)
 _NEWER_PLATFORM: Final = "Set platformVersion in hsproject.json to 2026.03 or newer and run `hs project upload`"
 _PROJECT_APP: Final = "Make the app one of a HubSpot project: `spokes subscriptions export` writes its files"
 _OLD_PLATFORMS: Final = re.compile(r"20(?:1\d|2[0-4])\.\d+|2025\.1")

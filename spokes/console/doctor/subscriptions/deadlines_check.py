@@ -52,7 +52,7 @@ def _sentence(due: DueDeadline) -> str:
     effect = "switches it off" if deadline.is_switched_off else "ends its support"
     if days < 0:
         effect = effect.replace("switches", "switched").replace("ends", "ended")
-    left = f"{days} days left" if days >= 0 else f"{-days} days ago"
+    left = f"{abs(days)} day{'s' if abs(days) != 1 else ''} {'left' if days >= 0 else 'ago'}"
     places: dict[str, list[str]] = {}
     for use in due.uses:
         places.setdefault(use.name, []).append(use.place)

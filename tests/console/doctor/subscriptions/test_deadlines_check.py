@@ -25,7 +25,7 @@ OAUTH_V1 = Use(UseKind.PATH, "/oauth/v1/token", "deals.py:3")
         (date(2026, 8, 19), FindingLevel.INFO, "181 days left"),
         (date(2026, 8, 20), FindingLevel.WARNING, "180 days left"),
         (date(2027, 2, 16), FindingLevel.WARNING, "0 days left"),
-        (date(2027, 2, 17), FindingLevel.FAULT, "switched it off on 2027-02-16 (1 days ago)"),
+        (date(2027, 2, 17), FindingLevel.FAULT, "switched it off on 2027-02-16 (1 day ago)"),
     ],
 )
 def test_warning_begins_half_a_year_before_the_end(today: date, level: FindingLevel, part: str) -> None:
