@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
 
-from spokes.core.errors import CRMError, NotAuthorized
+from spokes.core.errors import CRMError
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.priority import Priority
@@ -19,8 +19,13 @@ from spokes.crm.object_types import plural
 from spokes.crm.objects import Objects
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.privacy import Privacy
-from spokes.crm.transport.credentials import CombinedCredentials, Credentials, InstalledCredentials, TokenCredentials
-from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, CallObserver, PacedClient
+from spokes.crm.transport.credentials import (
+    CombinedCredentials,
+    Credentials,
+    InstalledCredentials,
+    TokenCredentials,
+)
+from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, CallObserver, PacedClient, call_renewing
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import CallKind, RateBudget
 from spokes.crm.transport.token_info import TokenInfo
@@ -248,14 +253,8 @@ class CRM:
         try:
             if portal_id not in self.budget.oauth_portals or portal_id in self.token_credentials.token_portals:
                 return await self.check_token() is not None
-            client = await self.credentials.client(portal_id)
-            try:
-                await client.call("GET", self._paths.account_details())
-            except NotAuthorized:  # HubSpot has ended the token early: only a newer one ends the pause
-                renewed = await self.credentials.renew(portal_id, client)
-                if renewed is None:
-                    return False
-                await renewed.call("GET", self._paths.account_details())
+            path, client = self._paths.account_details(), await self.credentials.client(portal_id)
+            await call_renewing(self.credentials, portal_id, client, lambda current: current.call("GET", path))
         except CRMError:
             return False
         return True

@@ -139,9 +139,7 @@ class TokenService:
         if time.monotonic() - self._forced_at.get(portal_id, -_FORCED_EVERY_S) < _FORCED_EVERY_S:
             await self._read(portal_id)  # or the portal has just been uninstalled
             return None  # new tokens do not help
-        renewed = await asyncio.shield(self._start(portal_id, refused_generation=cached.generation))
-        self._forced_at[portal_id] = time.monotonic()
-        return renewed.client
+        return (await asyncio.shield(self._start(portal_id, refused_generation=cached.generation))).client
 
     async def close(self) -> None:
         """Let refreshes in flight end, but begin none, then close the connections."""
@@ -187,6 +185,8 @@ class TokenService:
             turn = await self._begin(portal_id, deadline, is_ahead=is_ahead)
             if turn.is_granted:
                 await self._refresh_if_unchanged(stored)
+                if refused_generation:
+                    self._forced_at[portal_id] = time.monotonic()
                 continue
             if is_ahead:
                 self._ahead_after[portal_id] = time.monotonic() + _AHEAD_RETRY_S * random.uniform(0.5, 1.0)

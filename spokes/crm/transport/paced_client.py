@@ -6,8 +6,8 @@ must not come back before the call has ended. So each call is a task of its own.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost, NotAuthorized
 from spokes.core.priority import PRIORITIES, Priority
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from spokes.crm.transport.credentials import Credentials
 
 _TOKEN_CHECK_S: Final = 5.0  # after such a wait for a slot, the token may have expired
+_RENEWALS: Final = 2
+T = TypeVar("T")
 HttpMethod: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 Query: TypeAlias = Mapping[str, str | Sequence[str]]
@@ -195,14 +197,9 @@ class PacedClient:
         return response
 
     async def _call_renewing(self, portal_id: int, client: "HubSpotClient", request: ApiRequest) -> "ApiResponse":
-        """Make a call; after a 401, which has no effect, make it again if the portal has a newer token."""
-        try:
-            return await self._call_client(portal_id, client, request)
-        except NotAuthorized:
-            renewed = await self._credentials.renew(portal_id, client)
-            if renewed is None:
-                raise
-        return await self._call_client(portal_id, renewed, request)
+        return await call_renewing(
+            self._credentials, portal_id, client, lambda current: self._call_client(portal_id, current, request)
+        )
 
     async def _call_client(self, portal_id: int, client: "HubSpotClient", request: ApiRequest) -> "ApiResponse":
         started, outcome, failure = time.perf_counter(), "answered", None
@@ -235,3 +232,24 @@ class PacedClient:
         self._calls_in_flight.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, because the caller may have gone
+
+
+async def call_renewing(
+    credentials: "Credentials", portal_id: int, client: "HubSpotClient", call: Callable[["HubSpotClient"], Awaitable[T]]
+) -> T:
+    """Make a call; after a 401, which has no effect, make it again if the portal has a newer token.
+
+    Twice at most: the first newer token may be one that another process obtained earlier, and HubSpot has ended too.
+
+    Raises:
+        CRMError: the call failed, also with the newest token.
+    """
+    for _ in range(_RENEWALS):
+        try:
+            return await call(client)
+        except NotAuthorized:
+            renewed = await credentials.renew(portal_id, client)
+            if renewed is None:
+                raise
+            client = renewed
+    return await call(client)

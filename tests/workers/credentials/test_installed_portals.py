@@ -244,6 +244,13 @@ async def test_pause_after_a_401_ends_with_a_newer_token(
     assert await crm.accepts_credentials(INSTALLED)
     hubspot.installs.expire_access_tokens()
     assert await crm.accepts_credentials(INSTALLED)
+    # Another worker refreshes, and HubSpot ends the token that it got, too.
+    issued = hubspot.installs.install(INSTALLED, SCOPES)
+    newer = Tokens(SecretStr(issued.access_token), SecretStr(issued.refresh_token), clock.now_ms() + 1_800_000)
+    assert await store.replace_tokens(INSTALLED, 2, newer)
+    hubspot.installs.expire_access_tokens()
+    crm.credentials._installed._forced_at.clear()  # type: ignore[attr-defined]  # a minute later
+    assert await crm.accepts_credentials(INSTALLED)
     await crm.close()
     await installed.close()
 
