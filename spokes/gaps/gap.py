@@ -25,7 +25,6 @@ class GapCause(StrEnum):
     NO_TRAFFIC = "no_traffic"  # nothing came where events usually come
     SUBSCRIPTION_MISSING = "subscription_missing"  # HubSpot was not told to send these events
     CURSOR_TOO_OLD = "cursor_too_old"  # the journal no longer keeps what the reader has not read
-    RECORDS_DIFFER = "records_differ"  # HubSpot names changed records of which the audit has no event
 
 
 @unique
@@ -34,7 +33,6 @@ class Proof(StrEnum):
 
     JOURNAL = "journal"  # the journal's cursor passed the interval
     BACKFILL = "backfill"  # a finished backfill read every record that changed in it
-    REDELIVERY = "redelivery"  # HubSpot delivered again everything that was refused
     OPERATOR = "operator"  # an operator closed it, with a reason
 
 
