@@ -44,11 +44,12 @@ async def old_snapshot(engine: AsyncEngine) -> AsyncIterator[None]:
 
 
 async def wait_for_build(engine: AsyncEngine) -> None:
-    """Wait until an index is being built."""
+    """Wait until an index is being built beside other work, after the migration."""
+    building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE command = 'CREATE INDEX CONCURRENTLY'"
     async with asyncio.timeout(20):
         while True:
             async with read_connection(engine) as connection:
-                if await connection.scalar(text("SELECT count(*) FROM pg_stat_progress_create_index")):
+                if await connection.scalar(text(building)):
                     return
             await asyncio.sleep(0.02)
 
