@@ -130,6 +130,7 @@ async def test_exception_of_unawaited_future_is_logged(caplog: pytest.LogCapture
 async def test_read_only_server_is_left_and_asked_for_again(engine: AsyncEngine) -> None:
     """After a failover the former primary answers, read only: only a new connection reaches the new one."""
     await schema.upgrade(engine)
+    await engine.dispose()  # so that the pool has no session but the next one
     async with engine.connect() as connection:
         await connection.execute(text("SET default_transaction_read_only = on"))
         await connection.commit()  # this session stays in the pool
