@@ -14,16 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.console.accounts.policy import Role
 from spokes.core import clock
-from spokes.core.redis.keys import REGISTRATIONS
 from spokes.core.settings import Settings
-from spokes.intake.arrivals import DAY_MS
-from spokes.queue.registration_times import RegistrationTimes
 from spokes.queue.token_scopes import report_scopes
-from spokes.routing import load_router
 from tests.support.command_line import CompletedCommand, spokes
 from tests.support.console_visitor import Visitor, visible_text
 from tests.support.deployment import ROOT, Sign, WebProcessServer
 from tests.support.events import event
+from tests.support.registrations import register
 from workers.upkeep.subscription_watch import watch_subscriptions
 
 Send = Callable[..., Awaitable[None]]
@@ -40,13 +37,6 @@ def send(environ: dict[str, str], redis: Redis, sign: Sign) -> Send:
                 assert response.status == 202
 
     return deliver
-
-
-async def register(redis: Redis, days: int) -> None:
-    """Let a worker have had the registrations of the repository's handlers for some days."""
-    await RegistrationTimes(redis, load_router("handlers")).record()
-    for field in await redis.hkeys(REGISTRATIONS):  # type: ignore[misc]
-        await redis.hset(REGISTRATIONS, field, clock.now_ms() - days * DAY_MS)  # type: ignore[misc]
 
 
 async def drift(environ: dict[str, str], *options: str) -> CompletedCommand:

@@ -5,22 +5,11 @@ import json
 from redis.asyncio import Redis
 
 from spokes.console.doctor.subscriptions.drift_check import assess_drifts
-from spokes.core import clock
-from spokes.core.redis.keys import REGISTRATIONS
-from spokes.queue.registration_times import RegistrationTimes
 from spokes.routing import load_router
 from spokes.subscriptions.drift.findings import Drift, DriftKind, Severity
 from tests.support.command_line import spokes
 from tests.support.deployment import PUBLIC_URL
-
-DAY_MS = 86_400_000
-
-
-async def register(redis: Redis, days: int) -> None:
-    """Let a worker have had the registrations for some days."""
-    await RegistrationTimes(redis, load_router("handlers")).record()
-    for field in await redis.hkeys(REGISTRATIONS):  # type: ignore[misc]
-        await redis.hset(REGISTRATIONS, field, clock.now_ms() - days * DAY_MS)  # type: ignore[misc]
+from tests.support.registrations import register
 
 
 def findings(environ: dict[str, str], *options: str) -> dict[str, dict[str, object]]:
