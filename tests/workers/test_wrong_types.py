@@ -142,8 +142,9 @@ async def test_no_event_is_lost_if_all_keys_are_written_at_once(run_beside: Call
     assert await run_beside(*written) == ALL_RUN
 
 
+# Every key once or twice, with each type in turn; the test above has every type of every key.
 @pytest.mark.slow
-@pytest.mark.parametrize("foreign", TABLE, ids=lambda foreign: f"{foreign.pattern}-{foreign.type}")
+@pytest.mark.parametrize("foreign", TABLE[::4], ids=lambda foreign: f"{foreign.pattern}-{foreign.type}")
 async def test_no_event_is_lost_if_one_key_is_written(run_beside: Callable[..., Any], foreign: Foreign) -> None:
     assert await run_beside(foreign) == ALL_RUN
 
