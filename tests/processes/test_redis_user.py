@@ -22,7 +22,7 @@ COMMANDS = (
     "migrate", "queue", "alerts", "events", "handlers", "pause", "secrets list", "secrets reseal", "dead list",
     "audit query", "audit verify", "audit checkpoint", "user add ada --role admin --no-password", "user list",
     "user seal", "login-link ada", "token mint --name ada --role viewer", "privacy list", "pause 50112233",
-    "resume 50112233", "user logout ada", "user remove ada", "doctor --quiet",
+    "resume 50112233", "user logout ada", "user remove ada --yes", "doctor --quiet",
 )  # fmt: skip
 
 

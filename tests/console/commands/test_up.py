@@ -218,6 +218,7 @@ def test_up_of_an_app_that_customers_install_calls_the_hubspot_of_its_settings(t
     up = start_spokes(environ, "up")
     try:
         ready = wait_for_line(up, "Ready:")
+        assert "The console:" in wait_for_line(up, "The console:")  # printed once the file is written
         saved = json.loads((tmp_path / "data" / "up.json").read_text())
     finally:
         up.terminate()
