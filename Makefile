@@ -22,7 +22,7 @@ up: $(STAMP) ## run web, worker, Valkey and SQLite in this terminal
 	@$(BIN)/python -m spokes up $(ARGS)
 
 test: $(STAMP) ## the tests, on a real Valkey and a real PostgreSQL
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: $(STAMP) ## the suites that take longer: chaos and whole processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)

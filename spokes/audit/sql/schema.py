@@ -1,5 +1,6 @@
 """The schema revision of the store, and its migration, which concurrent processes run only once."""
 
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -82,7 +83,7 @@ def _revision(connection: Connection) -> str | None:
 def _upgrade(connection: Connection) -> Upgrade:
     before = _revision(connection)
     if before is not None:
-        adopt_former_revision(connection, ScriptDirectory.from_config(_config()), before)
+        adopt_former_revision(connection, _scripts(), before)
     if before is None or before in _older_revisions():
         config = _config()
         config.attributes["connection"] = connection
@@ -90,14 +91,21 @@ def _upgrade(connection: Connection) -> Upgrade:
     return Upgrade(before, _revision(connection) or "")
 
 
+@cache
+def _scripts() -> ScriptDirectory:
+    """Return the migrations of this code; each load executes all their modules."""
+    return ScriptDirectory.from_config(_config())
+
+
+@cache
 def _revisions() -> frozenset[str]:
     """Return all revisions of this code."""
-    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+    return frozenset(script.revision for script in _scripts().walk_revisions())
 
 
 def _older_revisions() -> frozenset[str]:
     """Return the revisions before the one of this code."""
-    return _revisions() - {ScriptDirectory.from_config(_config()).get_current_head() or ""}
+    return _revisions() - {_scripts().get_current_head() or ""}
 
 
 def _config() -> Config:
