@@ -13,7 +13,7 @@
 -- KEYS  1 slots   2 slots of imports   3 the portal's hash: limit:<kind> as HubSpot reported it, until:<kind>
 --       and why:<kind> of a pause, day:left, day:limit and day:until of the daily limit, even:<kind> when the imports
 --       granted so far end if each lasts its share of the window, urgent:<kind> until when an interactive call waits for
---       a slot   4 the batch queues that were granted a slot within the last window, by the time;
+--       a slot   4 the batch queues that were granted a slot a short time ago, by the time;
 --       one that sends for both priorities is two members
 -- ARGV  1 operation   2 kind   3 and on: the operation's arguments, in the order in which it reads them
 
@@ -23,6 +23,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local KEEP_MS = 2 * 24 * 3600 * 1000
 local IMPORT_SHARE_OF_WINDOW = 0.95 -- of an even share: otherwise no delay of one call could be made up for
+local IN_USE_SHARE_OF_WINDOW = 0.2
 local IMPORT_QUEUE = 'import:' -- before the id of a batch queue that sends a batch of imports
 local URGENT_US = 50000 -- after its slot is due, a waiting interactive call has asked again
 
@@ -68,11 +69,12 @@ local function room_at(key, excess)
   return tonumber(redis.call('ZRANGE', key, excess, excess, 'WITHSCORES')[2])
 end
 
--- Counts a batch queue as in use, and returns how many share its priority's part of the limit: imports leave what
+-- Counts a batch queue as in use for a part of a window (a worker that sends a batch now and then shares the limit with
+-- nobody), and returns how many share its priority's part of the limit: imports leave what
 -- interactive queues need, so theirs count too; queues that only imports use do not lengthen an interactive pause.
 local function queues_in_use(queue, is_import, window)
   redis.call('ZADD', QUEUES, now, (is_import and IMPORT_QUEUE or '') .. queue)
-  redis.call('ZREMRANGEBYSCORE', QUEUES, '-inf', now - window)
+  redis.call('ZREMRANGEBYSCORE', QUEUES, '-inf', now - IN_USE_SHARE_OF_WINDOW * window)
   redis.call('PEXPIRE', QUEUES, math.ceil(window / 1000))
   if is_import then
     return redis.call('ZCARD', QUEUES)

@@ -287,6 +287,18 @@ async def _interactive_pause_s(redis: Redis, portal_id: int, *, import_queues: i
     return budget.batch_gap_s(portal_id, "calls", "interactive")
 
 
+async def test_queue_that_sent_a_batch_some_time_ago_shares_the_limit_with_nobody(redis: Redis) -> None:
+    budget = make_budget(redis, limit=40, window_s=1.0)
+    counted = []
+    for queue, wait_s in (("rare", 0.0), ("busy", 0.4), ("busy", 0.0)):
+        async with budget.slot(PORTAL, "calls", "interactive", queue):
+            pass
+        counted.append(budget._uses[PORTAL, "calls", "interactive"].queues)
+        await asyncio.sleep(wait_s)
+
+    assert counted == [1, 2, 1]
+
+
 async def test_queue_of_both_priorities_counts_for_both(redis: Redis) -> None:
     budget = make_budget(redis, limit=40, reserve=0.2)
     for priority in ("interactive", "import"):
