@@ -241,7 +241,7 @@ async def test_job_in_the_middle_of_another_portals_backlog_runs_before_its_end(
     async with asyncio.timeout(25):
         while "8-1-a" not in jobs.names:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.05)
-    assert sum(name.startswith("7-") for name in set(jobs.names)) == 10
+    assert sum(name.startswith("7-") for name in set(jobs.names)) <= 10  # as many as run at a time
 
 
 async def test_portal_of_which_least_is_held_comes_first(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:

@@ -83,7 +83,7 @@ def _revision(connection: Connection) -> str | None:
 def _upgrade(connection: Connection) -> Upgrade:
     before = _revision(connection)
     if before is not None:
-        adopt_former_revision(connection, _scripts(), before)
+        adopt_former_revision(connection, _scripts(_MIGRATIONS), before)
     if before is None or before in _older_revisions():
         config = _config()
         config.attributes["connection"] = connection
@@ -92,23 +92,22 @@ def _upgrade(connection: Connection) -> Upgrade:
 
 
 @cache
-def _scripts() -> ScriptDirectory:
-    """Return the migrations of this code; each load executes all their modules."""
-    return ScriptDirectory.from_config(_config())
+def _scripts(folder: Path) -> ScriptDirectory:
+    """Return the migrations in a folder; each load executes all their modules."""
+    return ScriptDirectory.from_config(_config(folder))
 
 
-@cache
 def _revisions() -> frozenset[str]:
     """Return all revisions of this code."""
-    return frozenset(script.revision for script in _scripts().walk_revisions())
+    return frozenset(script.revision for script in _scripts(_MIGRATIONS).walk_revisions())
 
 
 def _older_revisions() -> frozenset[str]:
     """Return the revisions before the one of this code."""
-    return _revisions() - {_scripts().get_current_head() or ""}
+    return _revisions() - {_scripts(_MIGRATIONS).get_current_head() or ""}
 
 
-def _config() -> Config:
+def _config(folder: Path | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(folder or _MIGRATIONS).replace("%", "%%"))
     return config
