@@ -94,7 +94,7 @@ def _upgrade(connection: Connection) -> Upgrade:
 @cache
 def _scripts(folder: Path) -> ScriptDirectory:
     """Return the migrations in a folder; each load executes all their modules."""
-    return ScriptDirectory.from_config(_config(folder))
+    return ScriptDirectory(str(folder))
 
 
 def _revisions() -> frozenset[str]:
@@ -107,7 +107,7 @@ def _older_revisions() -> frozenset[str]:
     return _revisions() - {_scripts(_MIGRATIONS).get_current_head() or ""}
 
 
-def _config(folder: Path | None = None) -> Config:
+def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(folder or _MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
