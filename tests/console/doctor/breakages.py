@@ -80,6 +80,7 @@ class Deployment:
 
 
 Breakage = Callable[[Deployment], Awaitable[None]]
+Named = tuple[Breakage, int, str]  # a breakage, doctor's exit code, and words of its finding
 
 
 @asynccontextmanager
@@ -130,6 +131,15 @@ async def doctor(deployment: Deployment) -> CompletedCommand:
 def sentences(done: CompletedCommand) -> str:
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     return "\n".join(f"{finding['level']}: {finding['sentence']}" for finding in findings) or done.stderr
+
+
+async def assert_is_named(deployment: Deployment, named: Named) -> None:
+    """Break a deployment: doctor names it, with its exit code and without a traceback."""
+    breakage, exit_code, words = named
+    await breakage(deployment)
+    done = await doctor(deployment)
+    text_ = sentences(done)
+    assert (done.returncode, words in text_, "Traceback" in done.stderr) == (exit_code, True, False), text_
 
 
 def settings(**changes: str) -> Breakage:

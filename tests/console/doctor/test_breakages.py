@@ -34,6 +34,7 @@ from tests.console.doctor.breakages import (
     WEBHOOK_SECRET,
     Breakage,
     Deployment,
+    assert_is_named,
     doctor,
     response,
     running_deployment,
@@ -283,11 +284,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
 
 @pytest.mark.parametrize("name", BREAKAGES)
 async def test_breakage_is_named_with_what_to_do(deployment: Deployment, name: str) -> None:
-    breakage, exit_code, words = BREAKAGES[name]
-    await breakage(deployment)
-    done = await doctor(deployment)
-    text_ = sentences(done)
-    assert (done.returncode, words in text_, "Traceback" in done.stderr) == (exit_code, True, False), text_
+    await assert_is_named(deployment, BREAKAGES[name])
 
 
 def server_setting(name: str, value: str) -> Breakage:

@@ -16,6 +16,7 @@ from tests.console.doctor.breakages import (
     WARNING,
     Breakage,
     Deployment,
+    assert_is_named,
     doctor,
     sentences,
     settings,
@@ -81,10 +82,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
 
 @pytest.mark.parametrize("name", BREAKAGES)
 async def test_breakage_of_data_is_named_with_what_to_do(deployment: Deployment, name: str) -> None:
-    breakage, exit_code, words = BREAKAGES[name]
-    await breakage(deployment)
-    done = await doctor(deployment)
-    assert (done.returncode, words in sentences(done), "Traceback" in done.stderr) == (exit_code, True, False), done
+    await assert_is_named(deployment, BREAKAGES[name])
 
 
 @pytest.mark.slow  # SQLite waits ten seconds for the lock

@@ -13,6 +13,7 @@ from tests.console.doctor.breakages import (
     WEBHOOK_SECRET,
     Breakage,
     Deployment,
+    assert_is_named,
     doctor,
     response,
     sentences,
@@ -54,10 +55,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
 
 @pytest.mark.parametrize("name", BREAKAGES)
 async def test_breakage_outside_is_named_with_what_to_do(deployment: Deployment, name: str) -> None:
-    breakage, exit_code, words = BREAKAGES[name]
-    await breakage(deployment)
-    done = await doctor(deployment)
-    assert (done.returncode, words in sentences(done), "Traceback" in done.stderr) == (exit_code, True, False), done
+    await assert_is_named(deployment, BREAKAGES[name])
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 405, 501])
