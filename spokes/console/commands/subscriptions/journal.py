@@ -10,10 +10,11 @@ from typing import Annotated, TypeAlias
 import typer
 
 from spokes.console.audit_store import open_audit_store
+from spokes.console.commands.subscriptions.plan_output import PlannedChange, print_changes, print_foreign, print_result
 from spokes.console.commands.subscriptions.push import AdoptOption
 from spokes.console.installs.oauth_parts import portal_store
 from spokes.console.installs.portal_views import read_portals
-from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, print_json, print_message
+from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, print_message
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import Settings
 from spokes.portals.store import PortalState, PortalStore
@@ -105,7 +106,7 @@ def apply_journal(
         try:
             await apply_plan(made, api, ledger, result)
         finally:
-            _print_result(result, as_json=as_json)
+            print_result(result.done, result.failures, as_json=as_json)
         return 1 if result.failures or made.blocked else 0
 
     raise typer.Exit(asyncio.run(_with_plan(portal, without, filters, change, adopt=adopt, reason=reason)))
@@ -188,20 +189,12 @@ async def _portals(
 
 
 def _print_plan(made: JournalPlan, *, as_json: bool) -> None:
-    lines = list(_lines(made))
-    if as_json:
-        print_json(*({"change": sign, "subject": subject, "detail": detail} for sign, subject, detail in lines))
-    elif not lines:
-        print("HubSpot has all that the handlers need.")
-    else:
-        for sign, subject, detail in lines:
-            print(f"{sign} {subject}" + (f": {detail}" if detail else ""))
+    print_changes([PlannedChange(*line) for line in _lines(made)], details_as="detail", as_json=as_json)
     for blocked in made.blocked:
         print_message(
             f"{blocked} has rules of others for single actions, which a change would remove: edit it by hand."
         )
-    if made.foreign:
-        print_message(f"Subscriptions that Spokes did not create, and that no handler needs, stay: {made.foreign}.")
+    print_foreign(made.foreign)
 
 
 def _lines(made: JournalPlan) -> Iterator[tuple[str, str, str]]:
@@ -221,12 +214,3 @@ def _lines(made: JournalPlan) -> Iterator[tuple[str, str, str]]:
 
 def _text(content: Content) -> str:
     return ", ".join([*sorted(content.actions), *sorted(content.properties)])
-
-
-def _print_result(result: AppliedJournalPlan, *, as_json: bool) -> None:
-    if as_json:
-        print_json(*({"done": line} for line in result.done), *({"failed": line} for line in result.failures))
-        return
-    print_message(f"Changed in HubSpot: {len(result.done)}. Refused: {len(result.failures)}.")
-    for failure in result.failures:
-        print_message(failure)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from spokes.console.audit_store import open_audit_store
-from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, print_json, print_message
+from spokes.console.commands.subscriptions.plan_output import PlannedChange, print_changes, print_foreign, print_result
+from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, print_message
 from spokes.core.settings import Settings
 from spokes.routing import load_router
 from spokes.start_check import read_settings
@@ -68,7 +69,7 @@ def apply(
         try:
             await apply_plan(made, api, ledger, result)
         finally:
-            _print_result(result, as_json=as_json)
+            print_result(result.done, result.failures, as_json=as_json)
         return 1 if result.failures else 0
 
     raise typer.Exit(asyncio.run(_with_plan(settings, desired, change, adopt=adopt, reason=reason)))
@@ -96,18 +97,9 @@ async def _with_plan(
 
 
 def _print_plan(made: PushPlan, desired: DesiredState, *, as_json: bool) -> None:
-    lines = list(_lines(made, desired))
-    if as_json:
-        print_json(*({"change": sign, "subject": subject, "reasons": reasons} for sign, subject, reasons in lines))
-    elif not lines:
-        print("HubSpot has all that the handlers need.")
-    else:
-        for sign, subject, reasons in lines:
-            print(f"{sign} {subject}" + (f": {', '.join(reasons)}" if reasons else ""))
-    if made.foreign:
-        print_message(
-            f"Subscriptions that Spokes did not create, and that no handler needs, stay: {len(made.foreign)}."
-        )
+    changes = [PlannedChange(*line) for line in _lines(made, desired)]
+    print_changes(changes, details_as="reasons", as_json=as_json)
+    print_foreign(len(made.foreign))
     for gap in desired.gaps:
         print_message(gap)
 
@@ -135,12 +127,3 @@ def _lines(made: PushPlan, desired: DesiredState) -> Iterator[tuple[str, str, li
     for subscription in made.activate:
         reasons = desired.events.get(subscription.event, ()) if subscription.event else ()
         yield "~", f"{subscription.name} active", list(reasons)
-
-
-def _print_result(result: AppliedPlan, *, as_json: bool) -> None:
-    if as_json:
-        print_json(*({"done": line} for line in result.done), *({"failed": line} for line in result.failures))
-        return
-    print_message(f"Changed in HubSpot: {len(result.done)}. Refused: {len(result.failures)}.")
-    for failure in result.failures:
-        print_message(failure)

@@ -1,0 +1,42 @@
+"""How the commands of this package show a plan, and what became of it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from spokes.console.output import print_json, print_message
+
+
+class PlannedChange(NamedTuple):
+    """One change: `+`, `~` or `-`, what is changed, and why or to what."""
+
+    sign: str
+    subject: str
+    details: str | list[str]
+
+
+def print_changes(changes: Sequence[PlannedChange], *, details_as: str, as_json: bool) -> None:
+    """Print the changes of a plan; `details_as` is the name of their details in JSON."""
+    if as_json:
+        print_json(*({"change": sign, "subject": subject, details_as: details} for sign, subject, details in changes))
+    elif not changes:
+        print("HubSpot has all that the handlers need.")
+    else:
+        for sign, subject, details in changes:
+            text = details if isinstance(details, str) else ", ".join(details)
+            print(f"{sign} {subject}" + (f": {text}" if text else ""))
+
+
+def print_foreign(count: int) -> None:
+    """Print how many subscriptions are neither ours nor needed, if any are."""
+    if count:
+        print_message(f"Subscriptions that Spokes did not create, and that no handler needs, stay: {count}.")
+
+
+def print_result(done: Sequence[str], failures: Sequence[str], *, as_json: bool) -> None:
+    """Print what was changed, and what HubSpot refused."""
+    if as_json:
+        print_json(*({"done": line} for line in done), *({"failed": line} for line in failures))
+        return
+    print_message(f"Changed in HubSpot: {len(done)}. Refused: {len(failures)}.")
+    for failure in failures:
+        print_message(failure)
