@@ -12,10 +12,8 @@ import orjson
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.chain_writer import ChainWriter
-from spokes.audit.masked_rows import mask_row
+from spokes.audit.direct_records import append_directly
 from spokes.audit.records import Action, AuditRecord
-from spokes.audit.rows import to_row
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import JOURNAL_SUBSCRIPTIONS
 from spokes.core.clock import now_ms
@@ -109,8 +107,7 @@ class JournalLedger:
             )
             for subject, change in changes
         ]
-        writer = ChainWriter(self.master_key, self.checkpoint_every)
-        await writer.append(connection, [mask_row(to_row(record.as_dict())) for record in records])
+        await append_directly(connection, records, master_key=self.master_key, checkpoint_every=self.checkpoint_every)
 
 
 def _text(entry: JournalLedgerEntry) -> str:

@@ -10,10 +10,8 @@ from typing import Any, Final, Self
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.chain_writer import ChainWriter
-from spokes.audit.masked_rows import mask_row
+from spokes.audit.direct_records import append_directly
 from spokes.audit.records import Action, AuditRecord
-from spokes.audit.rows import to_row
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import PUSH_SUBSCRIPTIONS
 from spokes.core.clock import now_ms
@@ -100,8 +98,7 @@ class PushLedger:
     async def _audit(self, connection: AsyncConnection, details: Sequence[Mapping[str, object]]) -> None:
         """Append the records of changes to the chain, in the caller's transaction."""
         records = [self._record(detail) for detail in details]
-        writer = ChainWriter(self.master_key, self.checkpoint_every)
-        await writer.append(connection, [mask_row(to_row(record.as_dict())) for record in records])
+        await append_directly(connection, records, master_key=self.master_key, checkpoint_every=self.checkpoint_every)
 
     def _record(self, detail: Mapping[str, Any]) -> AuditRecord:
         return AuditRecord(
