@@ -33,7 +33,7 @@ from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.vault import Vault
-from spokes.portals.store import Tokens, tokens_to_json
+from spokes.portals.tokens import Tokens, tokens_to_json
 
 _FIRST: Final = 1_000_000  # id of the first portal
 _FEW: Final = 10

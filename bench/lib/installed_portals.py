@@ -8,7 +8,8 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.core.clock import now_ms
 from spokes.core.vault import Vault
-from spokes.portals.store import PortalStore, Tokens
+from spokes.portals.store import PortalStore
+from spokes.portals.tokens import Tokens
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import OAuthConfig
 

@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from ingest.journal.app_token import AppToken
+from ingest.journal.app_token import CachedAppToken
 from ingest.journal.call_limit import READS_PER_S, CallLimit
 from ingest.journal.errors import JournalRefused, JournalUnavailable, OffsetUnknown
 from spokes.core.json_fields import read_scalar_text, read_text
@@ -43,7 +43,7 @@ class JournalClient:
     def __init__(self, settings: Settings) -> None:
         timeout = aiohttp.ClientTimeout(total=settings.hubspot_timeout_s)
         self._session = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
-        self._token = AppToken(settings, self._session)
+        self._token = CachedAppToken(settings)
         self._root = f"{settings.hubspot_api_url.rstrip('/')}/webhooks-journal/journal/{settings.hubspot_api_version}"
         self._allows_http = settings.hubspot_api_url.startswith("http://")
         self._limit = CallLimit(READS_PER_S)
@@ -51,6 +51,7 @@ class JournalClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+        await self._token.close()
 
     async def earliest(self) -> PageLocation | None:
         """Return the oldest page that is kept, None if there is none; see `next_after`."""

@@ -19,11 +19,10 @@ from spokes.core.json_fields import read_id
 from spokes.crm.transport.error_mapping import parse_retry_after
 from spokes.portals.oauth_errors import OAuthUnavailable, PortalRevoked, oauth_error
 from spokes.portals.profile import AccountDetails
-from spokes.portals.store import DEFAULT_LIFETIME_S, Tokens
+from spokes.portals.tokens import AppToken, Tokens, usable_lifetime_s
 
 _MAX_BODY_BYTES: Final = 256 * 1024
 _MAX_TOKEN_LENGTH: Final = 16_384  # characters; HubSpot advises room for more than 512
-_LONGEST_LIFETIME_S: Final = 30 * 86_400
 _TIMEOUT_S: Final = 20.0
 _ACCOUNT_TIMEOUT_S: Final = 5.0  # a person waits for the page at the end of an install
 
@@ -82,17 +81,18 @@ class OAuthClient:
         body = await self._post(f"/oauth/{self._version}/token", form, is_refresh=True)
         return _tokens(body, refresh_token=refresh_token)
 
-    async def app_token(self, scopes: Sequence[str]) -> str:
-        """Return a token of the app itself, for half an hour: it reaches the journal and its subscriptions only.
+    async def app_token(self, scopes: Sequence[str]) -> AppToken:
+        """Return a token of the app itself: it reaches the journal and its subscriptions only.
 
         Raises:
             AppRefused, OAuthUnavailable: see spokes.portals.oauth_errors.
         """
         form = {"grant_type": "client_credentials", "scope": " ".join(scopes)}
-        token = (await self._post(f"/oauth/{self._version}/token", form, is_refresh=True)).get("access_token")
+        body = await self._post(f"/oauth/{self._version}/token", form, is_refresh=True)
+        token = body.get("access_token")
         if not _is_token(token):
             raise OAuthUnavailable("no_token_in_response")
-        return str(token)
+        return AppToken(SecretStr(str(token)), usable_lifetime_s(read_id(body.get("expires_in"))))
 
     async def introspect(self, access_token: str) -> OAuthTokenInfo:
         """Return what HubSpot says about an access token.
@@ -201,9 +201,7 @@ def _tokens(body: Mapping[str, object], *, refresh_token: str) -> Tokens:
     access, refresh = body.get("access_token"), body.get("refresh_token") or refresh_token
     if not _is_token(access) or not _is_token(refresh):
         raise OAuthUnavailable("no_tokens_in_response")
-    lifetime_s = read_id(body.get("expires_in")) or 0
-    if not 0 < lifetime_s <= _LONGEST_LIFETIME_S:
-        lifetime_s = DEFAULT_LIFETIME_S
+    lifetime_s = usable_lifetime_s(read_id(body.get("expires_in")))
     return Tokens(
         SecretStr(str(access)),
         SecretStr(str(refresh)),

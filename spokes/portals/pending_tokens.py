@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from spokes.core.errors import SecretUnreadable
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecrets
-from spokes.portals.store import Tokens, tokens_from_json, tokens_to_json
+from spokes.portals.tokens import Tokens, tokens_from_json, tokens_to_json
 
 _NAME: Final = "pending_tokens"
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Any, Final
 
-import orjson
-from pydantic import SecretStr
 from sqlalchemy import RowMapping, case, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -20,8 +18,8 @@ from spokes.audit.sql.tables import INSTALLED_PORTALS
 from spokes.core.clock import now_ms
 from spokes.core.errors import SecretUnreadable
 from spokes.core.vault import Vault
+from spokes.portals.tokens import Tokens, tokens_from_json, tokens_to_json
 
-DEFAULT_LIFETIME_S: Final = 1800
 ERASED: Final = "erased"  # the reason of an uninstalled portal of which nothing is held any more
 _P: Final = INSTALLED_PORTALS.c
 _SHOWN: Final = (
@@ -38,17 +36,6 @@ class PortalState(StrEnum):
     NEEDS_REINSTALL = "needs_reinstall"  # HubSpot refuses its refresh token for good
     PAUSED = "paused"
     UNINSTALLED = "uninstalled"
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """The OAuth tokens of one portal; `expires_at` of the access token in epoch ms."""
-
-    access_token: SecretStr
-    refresh_token: SecretStr
-    expires_at: int
-    lifetime_s: int = DEFAULT_LIFETIME_S
-    hub_id: int = 0  # the portal that HubSpot's response names, 0 if it names none; not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,28 +254,6 @@ def _portal(row: RowMapping) -> InstalledPortal:
         generation=row["generation"],
         reason=row["reason"],
         changed_at=row["changed_at"],
-    )
-
-
-def tokens_to_json(tokens: Tokens) -> str:
-    """Return tokens as text, to be sealed."""
-    content = {
-        "access_token": tokens.access_token.get_secret_value(),
-        "refresh_token": tokens.refresh_token.get_secret_value(),
-        "expires_at": tokens.expires_at,
-        "lifetime_s": tokens.lifetime_s,
-    }
-    return orjson.dumps(content).decode()
-
-
-def tokens_from_json(text: str) -> Tokens:
-    """Return the tokens of a text that was sealed."""
-    content = orjson.loads(text)
-    return Tokens(
-        SecretStr(content["access_token"]),
-        SecretStr(content["refresh_token"]),
-        int(content["expires_at"]),
-        int(content.get("lifetime_s", DEFAULT_LIFETIME_S)),
     )
 
 

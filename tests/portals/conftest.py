@@ -15,8 +15,9 @@ from spokes.core.clock import now_ms
 from spokes.core.vault import Vault
 from spokes.crm.transport.client import HubSpotClient
 from spokes.portals.oauth_client import OAuthClient
-from spokes.portals.store import InstalledPortal, PortalStore, Tokens
+from spokes.portals.store import InstalledPortal, PortalStore
 from spokes.portals.token_service import TokenService
+from spokes.portals.tokens import Tokens
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import OAuthConfig, SimulatorConfig
 

@@ -8,7 +8,8 @@ from spokes.audit.sql.engine import read_connection
 from spokes.audit.sql.tables import INSTALLED_PORTALS
 from spokes.core.errors import SecretUnreadable
 from spokes.core.vault import Vault
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.tokens import Tokens
 
 PORTAL = 9_007_199_254_740_991  # ids exceed 32 bits
 NEWER_KEY, KEY = "newer-key-that-is-long-enough", "first-key-that-is-long-enough"

@@ -12,8 +12,9 @@ from spokes.core import clock
 from spokes.core.errors import AuditUnavailable, CRMUnavailable, NoCredentials
 from spokes.core.redis import keys
 from spokes.core.redis.keys import ALERTS_ACTIVE
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
 from spokes.portals.token_service import TokenService
+from spokes.portals.tokens import Tokens
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.config import Latency, OAuthConfig
 from tests.portals.conftest import AppWorld

@@ -24,7 +24,8 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecrets
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.tokens import Tokens
 from spokes.privacy.portal_erasure import PortalErasures
 from spokes.privacy.requests import ErasureRequest, Law, RequestState, add_request, load_requests
 from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands

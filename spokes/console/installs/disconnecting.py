@@ -18,7 +18,8 @@ from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.oauth_errors import OAuthError, PortalRevoked
 from spokes.portals.pending_tokens import PendingTokenStore
-from spokes.portals.store import InstalledPortal, PortalState, PortalStore, StoredTokens, Tokens
+from spokes.portals.store import InstalledPortal, PortalState, PortalStore, StoredTokens
+from spokes.portals.tokens import Tokens
 from spokes.queue.portal_pauses import PortalPauses
 
 DISCONNECTED: Final = "disconnected"  # the reason of the state

@@ -32,7 +32,8 @@ from spokes.portals.oauth_client import OAuthClient, OAuthTokenInfo
 from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable
 from spokes.portals.profile_store import ProfileStore
 from spokes.portals.published_profiles import publish
-from spokes.portals.store import PortalStore, Tokens
+from spokes.portals.store import PortalStore
+from spokes.portals.tokens import Tokens
 from spokes.routing import Router, load_router
 
 INSTALL_PATH: Final = "/oauth/install"

@@ -187,7 +187,7 @@ class JournalApi:
     async def _access_token(self) -> str:
         if not self._token:
             try:
-                self._token = await self._oauth.app_token(self._scopes)
+                self._token = (await self._oauth.app_token(self._scopes)).access_token.get_secret_value()
             except OAuthError as error:
                 raise SubscriptionRefused(
                     f"HubSpot gives the app no token ({error.code}). Compare HUBSPOT_CLIENT_ID and "

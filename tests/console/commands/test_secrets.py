@@ -10,7 +10,8 @@ from spokes.audit.sql.engine import open_engine
 from spokes.core.settings import Settings
 from spokes.core.telemetry.secret_ages import fingerprinter, token_fingerprint
 from spokes.core.vault import Vault
-from spokes.portals.store import PortalStore, Tokens
+from spokes.portals.store import PortalStore
+from spokes.portals.tokens import Tokens
 from tests.support.command_line import spokes
 from tests.support.deployment import KEY, SECRET, TOKEN
 

@@ -14,7 +14,8 @@ from spokes.core.errors import HttpProblem
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.portals.oauth_client import OAuthClient
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.tokens import Tokens
 from tests.support.events import recorded
 from tests.support.oauth_hubspot import PORTAL, IssuedCode, OAuthHubSpot
 

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.console.accounts.policy import Role
 from spokes.core import clock
 from spokes.core.redis import keys
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.tokens import Tokens
 from spokes.queue.portal_pauses import PortalPauses
 from tests.console.installs.conftest import Customer
 from tests.console.installs.test_install_flow import NEEDED

@@ -12,7 +12,8 @@ from spokes.audit.sql import schema
 from spokes.core.redis.keys import TOKEN_SCOPES
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.tokens import Tokens
 from spokes.queue.token_scopes import report_scopes, reported_scopes
 from spokes.subscriptions.drift.observations import Observations, observe, with_project
 from spokes.subscriptions.push.ledger import PushLedger

@@ -22,7 +22,8 @@ from spokes.core.telemetry.secret_ages import fingerprinter, token_fingerprint
 from spokes.core.vault import Vault
 from spokes.crm.services import CRM
 from spokes.portals.directory import PortalDirectory
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.tokens import Tokens
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER

@@ -12,7 +12,8 @@ from spokes.core.redis.keys import JOB_QUEUE, LIFECYCLES
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.portals.lifecycles import Lifecycle, note_lifecycles
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.tokens import Tokens
 from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands
 from tests.support.events import event, recorded
 from workers.upkeep.portal_lifecycles import apply_lifecycles

@@ -17,7 +17,8 @@ from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
-from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.tokens import Tokens
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import JournalConfig
