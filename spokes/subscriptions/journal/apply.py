@@ -5,10 +5,11 @@ there is, or be a conflict. Where it changes nothing, the subscription is delete
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
+from spokes.subscriptions.applied_plan import AppliedPlan
 from spokes.subscriptions.journal.api import (
     JournalApi,
     RemoteJournalSubscription,
@@ -22,15 +23,7 @@ from spokes.subscriptions.refusals import SubscriptionOutcomeUnknown, Subscripti
 _FATAL: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
 
-@dataclass(slots=True)
-class AppliedJournalPlan:
-    """What an apply changed, a line each, and a sentence for each change that HubSpot refused."""
-
-    done: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-
-async def apply_plan(plan: JournalPlan, api: JournalApi, ledger: JournalLedger, result: AppliedJournalPlan) -> None:
+async def apply_plan(plan: JournalPlan, api: JournalApi, ledger: JournalLedger, result: AppliedPlan) -> None:
     """Carry out a plan; `result` gets what was done, also if an error ends it.
 
     Raises:
@@ -52,7 +45,7 @@ async def apply_plan(plan: JournalPlan, api: JournalApi, ledger: JournalLedger, 
 
 
 class _Apply:
-    def __init__(self, api: JournalApi, ledger: JournalLedger, result: AppliedJournalPlan) -> None:
+    def __init__(self, api: JournalApi, ledger: JournalLedger, result: AppliedPlan) -> None:
         self._api = api
         self._ledger = ledger
         self._result = result

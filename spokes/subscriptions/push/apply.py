@@ -3,10 +3,10 @@
 Each attempt is in the ledger before its call, so a subscription whose answer was lost is recognised as ours.
 """
 
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+from spokes.subscriptions.applied_plan import AppliedPlan
 from spokes.subscriptions.push.api import (
     PushApi,
     RemoteSubscription,
@@ -20,14 +20,6 @@ _ATTEMPTS: Final = 3  # to create one subscription whose answers are lost
 _FATAL: Final = frozenset(
     {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS}
 )
-
-
-@dataclass(slots=True)
-class AppliedPlan:
-    """What an apply changed, as in the plan's lines, and a sentence for each change that HubSpot refused."""
-
-    done: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
 
 
 async def apply_plan(plan: PushPlan, api: PushApi, ledger: PushLedger, result: AppliedPlan) -> None:

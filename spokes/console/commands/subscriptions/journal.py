@@ -19,10 +19,11 @@ from spokes.core.errors import ConfigurationError
 from spokes.core.settings import Settings
 from spokes.portals.store import PortalState, PortalStore
 from spokes.routing import load_router
+from spokes.subscriptions.applied_plan import AppliedPlan
 from spokes.subscriptions.desired_state import preferred_scope
 from spokes.subscriptions.drift.decider import desired_of
 from spokes.subscriptions.journal.api import JournalApi
-from spokes.subscriptions.journal.apply import AppliedJournalPlan, apply_plan
+from spokes.subscriptions.journal.apply import apply_plan
 from spokes.subscriptions.journal.contents import OBJECT, Content, Subject, gap, wanted_subscriptions
 from spokes.subscriptions.journal.filters import Filter, read_filters
 from spokes.subscriptions.journal.ledger import JournalLedger
@@ -102,11 +103,11 @@ def apply_journal(
         if made.is_empty:
             return 1 if made.blocked else 0
         confirm("Change this in HubSpot?", yes=yes)
-        result = AppliedJournalPlan()
+        result = AppliedPlan()
         try:
             await apply_plan(made, api, ledger, result)
         finally:
-            print_result(result.done, result.failures, as_json=as_json)
+            print_result(result, as_json=as_json)
         return 1 if result.failures or made.blocked else 0
 
     raise typer.Exit(asyncio.run(_with_plan(portal, without, filters, change, adopt=adopt, reason=reason)))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from spokes.console.output import print_json, print_message
+from spokes.subscriptions.applied_plan import AppliedPlan
 
 
 class PlannedChange(NamedTuple):
@@ -32,11 +33,11 @@ def print_foreign(count: int) -> None:
         print_message(f"Subscriptions that Spokes did not create, and that no handler needs, stay: {count}.")
 
 
-def print_result(done: Sequence[str], failures: Sequence[str], *, as_json: bool) -> None:
+def print_result(result: AppliedPlan, *, as_json: bool) -> None:
     """Print what was changed, and what HubSpot refused."""
     if as_json:
-        print_json(*({"done": line} for line in done), *({"failed": line} for line in failures))
+        print_json(*({"done": line} for line in result.done), *({"failed": line} for line in result.failures))
         return
-    print_message(f"Changed in HubSpot: {len(done)}. Refused: {len(failures)}.")
-    for failure in failures:
+    print_message(f"Changed in HubSpot: {len(result.done)}. Refused: {len(result.failures)}.")
+    for failure in result.failures:
         print_message(failure)

@@ -13,9 +13,10 @@ from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, 
 from spokes.core.settings import Settings
 from spokes.routing import load_router
 from spokes.start_check import read_settings
+from spokes.subscriptions.applied_plan import AppliedPlan
 from spokes.subscriptions.desired_state import DesiredState, desired_state
 from spokes.subscriptions.push.api import PushApi
-from spokes.subscriptions.push.apply import AppliedPlan, apply_plan
+from spokes.subscriptions.push.apply import apply_plan
 from spokes.subscriptions.push.ledger import PushLedger
 from spokes.subscriptions.push.plan import PushPlan, make_plan
 
@@ -69,7 +70,7 @@ def apply(
         try:
             await apply_plan(made, api, ledger, result)
         finally:
-            print_result(result.done, result.failures, as_json=as_json)
+            print_result(result, as_json=as_json)
         return 1 if result.failures else 0
 
     raise typer.Exit(asyncio.run(_with_plan(settings, desired, change, adopt=adopt, reason=reason)))
