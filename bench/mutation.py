@@ -37,7 +37,7 @@ MODULES: Final = {
         ("spokes/intake/admission.py", "spokes/intake/admission.lua"),
         ("tests/intake/test_admission.py", "tests/intake/test_dedupe_marks.py"),
     ),
-    "resolution": MutationTarget(("workers/delivery/resolution.py",), ("tests/workers/delivery/test_resolution.py",)),
+    "resolution": MutationTarget(("workers/lanes/resolution.py",), ("tests/workers/lanes/test_resolution.py",)),
     "rate_budget": MutationTarget(
         ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/rate_budget.lua"),
         (
@@ -51,15 +51,15 @@ MODULES: Final = {
     ),
     "lanes": MutationTarget(
         (
-            "workers/delivery/lanes.py",
-            "workers/delivery/acquire_lanes.lua",
-            "workers/delivery/arguments.lua",
-            "workers/delivery/surviving_id.lua",
+            "workers/lanes/lanes.py",
+            "workers/lanes/acquire_lanes.lua",
+            "spokes/core/redis/arguments.lua",
+            "workers/lanes/surviving_id.lua",
             "workers/queue/renew_leases.lua",
         ),
         (
-            "tests/workers/delivery/test_lane_manager.py",
-            "tests/workers/delivery/test_lanes.py",
+            "tests/workers/lanes/test_lane_manager.py",
+            "tests/workers/lanes/test_lanes.py",
             "tests/workers/queue/test_leases.py",
         ),
     ),

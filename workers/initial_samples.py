@@ -8,7 +8,7 @@ from spokes.core.errors import CRMError, RetryLater, SpokesError
 from spokes.core.telemetry.metrics import CRM_CALLS, HTTP_CALLS, OUTCOMES, UNSUCCESSFUL_RUNS, start_at_zero
 from spokes.http.errors import HttpError, HttpUnavailable
 from spokes.routing import Router
-from workers.delivery import resolution
+from workers.lanes import resolution
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _OUTCOMES: Final = (*sorted(TERMINAL), Outcome.RETRIED, Outcome.PARKED)

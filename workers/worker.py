@@ -44,7 +44,7 @@ from spokes.portals.published_profiles import REFRESH_EVERY_S as PROFILES_EVERY_
 from spokes.portals.published_profiles import PublishedProfiles
 from spokes.queue.default_queue import DefaultQueueWatch
 from spokes.queue.erased_objects import REFRESH_EVERY_S
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.queue.registration_times import RECORD_EVERY_S, RegistrationTimes
 from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
 from spokes.queue.token_reports import REPORT_EVERY_S
@@ -54,10 +54,10 @@ from workers.crash_trace import CrashTrace, open_trace
 from workers.credentials.installed_portals import InstalledPortals
 from workers.credentials.refused_token import CHECK_EVERY_S
 from workers.delivery.dispatch import running_item
-from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.missing_credentials import ANNOUNCE_EVERY_S
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
 from workers.initial_samples import start_counters
+from workers.lanes.lane_manager import LEASE_MS
 from workers.process_globals import ProcessGlobals
 from workers.protected_process import exit_process
 from workers.queue.arq_worker import ArqBatchWorker

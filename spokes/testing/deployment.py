@@ -22,9 +22,9 @@ from spokes.core.vault import Vault
 from spokes.portals.profile import PortalProfile
 from spokes.portals.profile_store import with_values
 from spokes.portals.published_profiles import publish
-from spokes.queue.call_pauses import HANDLER_PREFIX
-from spokes.queue.handler_pauses import HandlerPauses
 from spokes.queue.held_deliveries import HeldDeliveries
+from spokes.queue.pauses.call_pauses import HANDLER_PREFIX
+from spokes.queue.pauses.handler_pauses import HandlerPauses
 from spokes.routing import Router
 from spokes.simulator.api.account import all_scopes
 from spokes.simulator.api.faults import Fault

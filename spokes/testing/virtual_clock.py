@@ -11,8 +11,8 @@ from spokes.core import clock
 from spokes.core.redis.scripts import read_script
 from spokes.crm.transport import rate_budget
 from spokes.simulator.clock import Clock
-from workers.delivery import lane_manager
 from workers.handlers import limits
+from workers.lanes import lane_manager
 
 Duration: TypeAlias = str | float | timedelta
 _ADVANCE: Final = read_script(__file__, "advance.lua")

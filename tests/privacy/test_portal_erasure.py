@@ -29,7 +29,7 @@ from spokes.portals.tokens import Tokens
 from spokes.privacy.portal_erasure import PortalErasures
 from spokes.privacy.requests import ErasureRequest, Law, RequestState, add_request, load_requests
 from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.queue.quarantine import NewContent, Quarantine
 from tests.support.deployment import KEY
 from tests.support.events import event, recorded

@@ -22,7 +22,7 @@ from spokes.simulator.app import Simulator
 from tests.support.deployment import ROOT
 from tests.support.events import recorded
 from tests.workers.harness import KEYS, PORTAL, change
-from workers.delivery.lane_manager import LEASE_MS
+from workers.lanes.lane_manager import LEASE_MS
 from workers.upkeep.blocked_worker import EXIT_STATUS
 
 pytestmark = pytest.mark.slow  # each test starts processes

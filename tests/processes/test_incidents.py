@@ -20,7 +20,7 @@ from spokes.audit.records import TERMINAL
 from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.telemetry.secret_ages import token_fingerprint
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription, Target

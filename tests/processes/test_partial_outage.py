@@ -12,7 +12,7 @@ from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
-from spokes.queue.call_pauses import CallPauses
+from spokes.queue.pauses.call_pauses import CallPauses
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER

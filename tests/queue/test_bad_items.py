@@ -17,7 +17,7 @@ from spokes.core.vault import Vault
 from spokes.privacy.redis_data import DataSubject
 from spokes.privacy.redis_purge import purge_subject
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import delete_before, find_mentioning
 from tests.support.console_visitor import SEALS

@@ -11,7 +11,7 @@ from spokes.core.delivery import Delivery, Entry, decode
 from spokes.core.redis.keys import ALERTS_ACTIVE, PAUSED_PORTALS
 from spokes.core.redis.outage import RedisOutage
 from spokes.queue.dead_letters import DeadLetter
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.support.events import event
 
 

@@ -12,7 +12,7 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from spokes.intake.event_keys import EventKeys
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.routing import Router, uses
 from spokes.tools import Tools
 from tests.support.events import event, recorded

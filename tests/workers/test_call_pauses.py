@@ -10,8 +10,8 @@ from spokes.core import clock
 from spokes.core.delivery import Delivery, decode
 from spokes.core.errors import RetryLater
 from spokes.core.redis import keys
-from spokes.queue.call_pauses import CallPause
 from spokes.queue.held_deliveries import Calls
+from spokes.queue.pauses.call_pauses import CallPause
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER

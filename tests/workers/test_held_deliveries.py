@@ -11,7 +11,7 @@ from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.queue.held_deliveries import ALL_CALLS, Calls, HeldDeliveries
-from spokes.queue.portal_pauses import OPERATOR, PortalPauses
+from spokes.queue.pauses.portal_pauses import OPERATOR, PortalPauses
 from tests.workers.test_arq_worker import Jobs, batch_worker, queue, start, until
 from tests.workers.test_arq_worker import jobs as jobs  # noqa: PLC0414 - a fixture
 from workers.queue.arq_worker import ArqBatchWorker

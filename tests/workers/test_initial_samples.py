@@ -7,8 +7,8 @@ from spokes.core.errors import InvalidRequest, ObjectNotFound
 from spokes.core.redis.keys import METRIC_TOTALS
 from spokes.core.telemetry.metric_totals import MetricTotals, sample_key
 from spokes.core.telemetry.metrics import CRM_CALLS, OUTCOMES, UNSUCCESSFUL_RUNS
-from workers.delivery.resolution import reason_for_error
 from workers.initial_samples import dead_reasons, start_counters
+from workers.lanes.resolution import reason_for_error
 
 
 async def zero_counted_handler(event: Event, tools: object) -> None:

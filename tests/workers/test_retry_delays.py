@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, ObjectMerged, PortalMoving, RateLimited, RetryLater
 from spokes.core.settings import Settings
-from workers.delivery.resolution import next_delay_s
+from workers.lanes.resolution import next_delay_s
 from workers.queue.retry_delays import further_delays_s, is_server_failure
 
 DAY_S = 86_400.0

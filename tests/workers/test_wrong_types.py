@@ -17,7 +17,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.key_table import KEYS as KEY_TABLE
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.simulator.app import Simulator
 from tests.support.events import recorded
 from tests.workers.conftest import RunAll

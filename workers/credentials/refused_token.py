@@ -20,7 +20,7 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.errors import NotAuthorized
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import TokenCredentials
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.queue.token_reports import TokenReports
 
 CHECK_EVERY_S: Final = 1.0  # whether a check of a refused token is due

@@ -11,10 +11,10 @@ from spokes.core.delivery import Delivery, new_delivery_id
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import log_canonical_line
 from workers.delivery import settlement_steps as steps
-from workers.delivery.lanes import WorkItem
-from workers.delivery.resolution import WORKER_DIED, Resolution
 from workers.delivery.settlement import Settlement
 from workers.handlers import entries
+from workers.lanes.lanes import WorkItem
+from workers.lanes.resolution import WORKER_DIED, Resolution
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord

@@ -26,21 +26,27 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.error_places import class_name
 from spokes.core.telemetry.metrics import UNPROVEN_PAIRS
 from spokes.core.telemetry.setup import report_error
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.routing import Route, Router
 from spokes.tools import Tools
 from workers.credentials.refused_token import RefusedToken
-from workers.delivery import lanes
 from workers.delivery import settlement_steps as steps
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.delivery_run import postpone
-from workers.delivery.handler_errors import failure_fields
-from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
 from workers.delivery.handler_tools import RunTools, ToolParts
-from workers.delivery.lanes import HandlerCall, Lane, WorkItem, known_resolution
-from workers.delivery.merge_map import MergeMap
-from workers.delivery.resolution import (
+from workers.delivery.rewrite_loops import RewriteLoopDetector
+from workers.delivery.settlement import RunMetrics
+from workers.handlers.entries import route_of
+from workers.handlers.limits import HandlerLimits
+from workers.handlers.portals import HandlerPortals
+from workers.http.session import HttpSession
+from workers.lanes import lanes
+from workers.lanes.handler_errors import failure_fields
+from workers.lanes.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
+from workers.lanes.lanes import HandlerCall, Lane, WorkItem, known_resolution
+from workers.lanes.merge_map import MergeMap
+from workers.lanes.resolution import (
     COALESCED,
     ECHO,
     HANDLER_OFF,
@@ -67,18 +73,12 @@ from workers.delivery.resolution import (
     resolution_for_internal_error,
     retried_after_refusal,
 )
-from workers.delivery.rewrite_loops import RewriteLoopDetector
-from workers.delivery.settlement import RunMetrics
-from workers.handlers.entries import route_of
-from workers.handlers.limits import HandlerLimits
-from workers.handlers.portals import HandlerPortals
-from workers.http.session import HttpSession
 from workers.protected_process import ProcessCallRefused
 from workers.queue.retry_delays import further_delays_s, is_server_failure
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, WriteRecord
-    from spokes.queue.call_pauses import CallPause
+    from spokes.queue.pauses.call_pauses import CallPause
 
 _PORTAL_PAUSED: Final = parked_for("portal_paused", PAUSED_RETRY_S)
 log = structlog.get_logger()

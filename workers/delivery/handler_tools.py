@@ -15,16 +15,16 @@ from spokes.http.calls import Http
 from spokes.intake.portal_events import PORTAL_UNINSTALLED
 from spokes.portal import EventPortal
 from spokes.privacy.redis_purge import purge_object
-from spokes.queue.call_breaker import CallBreaker
+from spokes.queue.pauses.call_breaker import CallBreaker
 from spokes.queue.quarantine import Quarantine
 from spokes.routing import Route
 from spokes.tools import Once
-from workers.delivery.handler_timeouts import HandlerTimeout
-from workers.delivery.lanes import HandlerCall, Lane, WorkItem
 from workers.delivery.once import OnceGuard
 from workers.handlers.portals import HandlerPortals
 from workers.http.handler_http import HandlerHttp
 from workers.http.session import HttpSession
+from workers.lanes.handler_timeouts import HandlerTimeout
+from workers.lanes.lanes import HandlerCall, Lane, WorkItem
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, Services, WriteRecord

@@ -21,10 +21,10 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import Credentials
 from spokes.intake.portal_events import PORTAL_UNINSTALLED
 from spokes.portals.directory import PortalDirectory
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun
-from workers.delivery.resolution import NO_CREDENTIALS, NO_CREDENTIALS_PARK_S, NO_CREDENTIALS_PARKED, UNINSTALLED
+from workers.lanes.resolution import NO_CREDENTIALS, NO_CREDENTIALS_PARK_S, NO_CREDENTIALS_PARKED, UNINSTALLED
 from workers.queue.claimed_job import DeliveryEnd
 from workers.queue.crash_loops import settled_keys
 

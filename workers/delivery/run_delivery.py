@@ -28,7 +28,7 @@ from spokes.core.telemetry.setup import log_canonical_line, report_error
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.published_profiles import PublishedProfiles
 from spokes.queue.erased_objects import ErasedObjects
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import quarantine_job
 from spokes.routing import Router
@@ -37,16 +37,16 @@ from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun, postpone
 from workers.delivery.dispatch import CallResult, Dispatcher, resolve_call, resolve_internal_error
 from workers.delivery.failed_deliveries import MAX_TRIES, set_unreadable_aside, settle_failed_delivery
-from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
-from workers.delivery.lane_manager import LaneManager
-from workers.delivery.lane_pool import LanePool, ReadyLanes
-from workers.delivery.lanes import HandlerCall, Lane, WorkItem, blocking_key
-from workers.delivery.merge_map import MergeMap
 from workers.delivery.missing_credentials import MissingCredentials, is_uninstall
-from workers.delivery.resolution import ERASED, HANDLER_STUCK, WORKER_DIED, Resolution, parked_for
 from workers.delivery.settlement import Settlement
 from workers.handlers.portals import HandlerPortals
 from workers.http.session import HttpSession
+from workers.lanes.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
+from workers.lanes.lane_manager import LaneManager
+from workers.lanes.lane_pool import LanePool, ReadyLanes
+from workers.lanes.lanes import HandlerCall, Lane, WorkItem, blocking_key
+from workers.lanes.merge_map import MergeMap
+from workers.lanes.resolution import ERASED, HANDLER_STUCK, WORKER_DIED, Resolution, parked_for
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard, settled_keys
 from workers.queue.leases import Lease

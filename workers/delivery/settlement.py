@@ -18,16 +18,16 @@ from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.keys import AUDIT_STREAM, QUEUES, RedisArg, RedisCommand
 from spokes.core.redis.outage import RedisOutage
-from spokes.core.redis.scripts import read_script
+from spokes.core.redis.scripts import ARGUMENTS, read_script
 from spokes.core.telemetry.metrics import HANDLER_SECONDS, LAG_SECONDS, OUTCOMES, UNSUCCESSFUL_RUNS
 from spokes.core.telemetry.sentry import record_span
-from workers.delivery.lanes import Lane
-from workers.delivery.resolution import Resolution
+from workers.lanes.lanes import Lane
+from workers.lanes.resolution import Resolution
 
 if TYPE_CHECKING:
     import asyncio
 
-_SCRIPT: Final = read_script(__file__, "arguments.lua", "settle.lua")
+_SCRIPT: Final = ARGUMENTS + read_script(__file__, "settle.lua")
 _MAX_STEPS: Final = 500  # bounds how long one transaction holds Redis
 _UNSUCCESSFUL_OUTCOMES: Final = frozenset({Outcome.RETRIED, Outcome.PARKED, Outcome.DEAD})
 # By handler and outcome: finding a counter by its labels costs more than incrementing it.

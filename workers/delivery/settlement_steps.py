@@ -17,9 +17,9 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, RedisCommand
 from spokes.queue import dead_letters
 from spokes.queue.held_deliveries import Calls
-from workers.delivery.lanes import WorkItem
-from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, UNINSTALLED, Resolution
 from workers.delivery.settlement import SettlementStep
+from workers.lanes.lanes import WorkItem
+from workers.lanes.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, UNINSTALLED, Resolution
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord

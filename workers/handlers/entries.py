@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from spokes.core.delivery import Entry, entry_key
 from spokes.core.errors import UnreadableDelivery
-from workers.delivery.lanes import OwningRun, WorkItem
+from workers.lanes.lanes import OwningRun, WorkItem
 
 if TYPE_CHECKING:
     from spokes.core.events import Event

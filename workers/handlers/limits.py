@@ -12,7 +12,7 @@ from redis.commands.core import AsyncScript
 
 from spokes.core.redis import handler_keys as keys
 from spokes.core.redis.scripts import read_script
-from workers.delivery.lanes import Lane
+from workers.lanes.lanes import Lane
 
 if TYPE_CHECKING:
     from spokes.routing import Route

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from spokes.core.errors import LeaseLost
 from spokes.http.calls import Http, HttpResponse
 from spokes.http.errors import HttpError, HttpNotSent
-from spokes.queue.call_breaker import CallBreaker
 from spokes.queue.held_deliveries import Calls
+from spokes.queue.pauses.call_breaker import CallBreaker
 from workers.http.requests import (
     IDEMPOTENCY_HEADER,
     HttpRequest,
@@ -21,7 +21,7 @@ from workers.http.session import HttpSession
 
 if TYPE_CHECKING:
     from spokes.routing import Route
-    from workers.delivery.lanes import Lane, WorkItem
+    from workers.lanes.lanes import Lane, WorkItem
 
 _MAX_RECORDED: Final = 20  # calls of one run, in the audit
 _Params = Mapping[str, str | int | float] | None

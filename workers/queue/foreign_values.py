@@ -1,7 +1,7 @@
 """Values of another type that something else wrote under the names of our keys: rename them, and restore what we can.
 
 Without this, a key that every delivery needs would hold all work back until an operator finds it. The jobs of a queue
-are found by their own keys, and pauses are restored by those who know them: see spokes/queue/restored_pauses.py.
+are found by their own keys, and pauses are restored by those who know them: see spokes/queue/pauses/restored_pauses.py.
 """
 
 from typing import Final

@@ -35,11 +35,11 @@ from spokes.core.telemetry.metrics import (
 )
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
 from spokes.intake.journal.cursor import load_cursor
-from spokes.queue.call_pauses import CallPauses
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 from spokes.queue.held_deliveries import HeldDeliveries
-from spokes.queue.portal_pauses import PortalPause
+from spokes.queue.pauses.call_pauses import CallPauses
+from spokes.queue.pauses.portal_pauses import PortalPause
 from spokes.queue.running_deliveries import running_deliveries
 
 MEASURE_EVERY_S: Final = 10

@@ -18,8 +18,8 @@ from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.core.errors import HttpProblem, UnknownPortal
 from spokes.queue.dead_letters import DeadLetter
-from spokes.queue.handler_pauses import HandlerPauses
-from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
+from spokes.queue.pauses.handler_pauses import HandlerPauses
+from spokes.queue.pauses.portal_pauses import PortalPause, PortalPauses, resumption_note
 from spokes.routing import load_router
 
 

@@ -57,7 +57,7 @@ from spokes.console.queries.queue import Queue
 from spokes.console.queries.records import Page, RecordView
 from spokes.console.web.audit_export import export_records
 from spokes.gaps.gap import Gap
-from spokes.queue.portal_pauses import PortalPause
+from spokes.queue.pauses.portal_pauses import PortalPause
 
 # Identity providers choose the names of actors and the ids of tokens freely; each character may be percent-encoded.
 _SEGMENT: Final = "[^/]{1,600}"

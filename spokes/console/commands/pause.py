@@ -13,9 +13,9 @@ from spokes.core.masking import Mask
 from spokes.core.settings import Settings
 from spokes.core.spelling import closest, did_you_mean
 from spokes.core.telemetry import sentry
-from spokes.queue.call_pauses import HANDLER_PREFIX, CallPause
-from spokes.queue.handler_pauses import HandlerPauses
-from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
+from spokes.queue.pauses.call_pauses import HANDLER_PREFIX, CallPause
+from spokes.queue.pauses.handler_pauses import HandlerPauses
+from spokes.queue.pauses.portal_pauses import PortalPause, PortalPauses, resumption_note
 from spokes.routing import load_router
 
 PortalArgument = Annotated[int | None, typer.Argument(help="The portal's id; without it, only show pauses.", min=1)]

@@ -7,9 +7,9 @@ from redis.exceptions import RedisError
 
 from spokes.console.doctor.findings import Finding, warning
 from spokes.core.settings import Settings
-from spokes.queue.call_pauses import CallPause, CallPauses
 from spokes.queue.held_deliveries import ALL_CALLS, Calls, HeldDeliveries
-from spokes.queue.portal_pauses import PortalPause, PortalPauses
+from spokes.queue.pauses.call_pauses import CallPause, CallPauses
+from spokes.queue.pauses.portal_pauses import PortalPause, PortalPauses
 
 TOPIC: Final = "pauses"
 

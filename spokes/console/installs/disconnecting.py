@@ -20,7 +20,7 @@ from spokes.portals.oauth_errors import OAuthError, PortalRevoked
 from spokes.portals.pending_tokens import PendingTokenStore
 from spokes.portals.store import InstalledPortal, PortalState, PortalStore, StoredTokens
 from spokes.portals.tokens import Tokens
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 
 DISCONNECTED: Final = "disconnected"  # the reason of the state
 _MARGIN_MS: Final = 60_000  # of an access token's life that a call needs

@@ -22,7 +22,7 @@ from spokes.core.settings import Settings
 from spokes.crm.scopes import ScopeRequirement, compare_scopes
 from spokes.portals.portal_backlog import PortalBacklog, portal_backlogs
 from spokes.portals.store import InstalledPortal, PortalState, PortalStore
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 
 _PAGE: Final = 1000  # portals read from the store at a time
 _MAX_RECORDS_READ: Final = 50_000  # newest audit records in which the last event of each portal is searched

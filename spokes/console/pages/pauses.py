@@ -10,9 +10,9 @@ from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.console.web.forms import form_text, read_form, required_reason
 from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem, UnknownPortal
-from spokes.queue.handler_pauses import HandlerPauses
 from spokes.queue.known_portals import known_portals
-from spokes.queue.portal_pauses import PortalPauses, resumption_note
+from spokes.queue.pauses.handler_pauses import HandlerPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses, resumption_note
 from spokes.routing import load_router
 
 _PATH = "/console/pauses"

@@ -13,8 +13,8 @@ from spokes.core import clock
 from spokes.core.delivery import Delivery, is_oversized
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, QUEUES
 from spokes.privacy.redis_data import read_job
-from spokes.queue.call_pauses import CallPause, CallPauses
-from spokes.queue.portal_pauses import PortalPause, PortalPauses
+from spokes.queue.pauses.call_pauses import CallPause, CallPauses
+from spokes.queue.pauses.portal_pauses import PortalPause, PortalPauses
 
 _PAGE_SIZE: Final = 200  # jobs fetched at a time
 MAX_DELIVERIES_READ: Final = 200  # deliveries whose events are read: the first in the queue

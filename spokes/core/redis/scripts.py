@@ -15,4 +15,5 @@ def read_script(module_file: str, *names: str) -> str:
     return "".join((folder / name).read_text() for name in names)
 
 
+ARGUMENTS: Final = read_script(__file__, "arguments.lua")  # in front of the scripts that read lists
 FALSE_LEASE: Final = read_script(__file__, "false_lease.lua")  # in front of the scripts that acquire leases

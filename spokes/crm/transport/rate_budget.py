@@ -153,7 +153,7 @@ def backoff_for_error(
             return Backoff(kind, fallback if named_s is None else named_s, policy or error.reason)
         case ObjectLocked():
             return Backoff(kind, _LOCKED_WAIT_S if named_s is None else max(named_s, _LOCKED_WAIT_S), error.reason)
-        case CRMUnavailable():  # other kinds of calls may succeed; see spokes/queue/call_pauses.py
+        case CRMUnavailable():  # other kinds of calls may succeed; see spokes/queue/pauses/call_pauses.py
             return None
         case _:
             return None if named_s is None else Backoff(kind, named_s, error.reason)

@@ -29,7 +29,7 @@ from spokes.core.redis.keys import CREDENTIAL_PORTALS, JOB_QUEUE, LIVE_PROCESSES
 from spokes.core.settings import Settings
 from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.support.console_visitor import KEY, SEALS, Visitor, archive, running_console
 from tests.support.deployment import KEY as AUDIT_KEY
 from tests.support.events import event, record, recorded, store_dead_letters

@@ -5,8 +5,8 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.redis import keys
-from spokes.queue.pause_decisions import DAILY_LIMIT
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.pause_decisions import DAILY_LIMIT
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.support.command_line import spokes
 from tests.support.events import recorded
 

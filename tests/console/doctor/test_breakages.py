@@ -21,7 +21,7 @@ from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
 from spokes.queue.dead_letters import DeadLetter
-from spokes.queue.portal_pauses import OPERATOR, PortalPauses
+from spokes.queue.pauses.portal_pauses import OPERATOR, PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import quarantine_job
 from spokes.simulator.portal import TokenState

@@ -6,9 +6,9 @@ from spokes.console.doctor.findings import FindingLevel
 from spokes.console.doctor.pauses_check import check_pauses
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
-from spokes.queue.handler_pauses import HandlerPauses
 from spokes.queue.held_deliveries import ALL_CALLS, Calls
-from spokes.queue.portal_pauses import OPERATOR, PortalPauses
+from spokes.queue.pauses.handler_pauses import HandlerPauses
+from spokes.queue.pauses.portal_pauses import OPERATOR, PortalPauses
 
 WRITES = Calls(8, "contacts.write")
 

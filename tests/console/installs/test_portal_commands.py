@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.portals.store import PortalState, PortalStore
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.console.installs.test_disconnecting import connect
 from tests.console.installs.test_portal_pages import install
 from tests.support.command_line import spokes

@@ -13,7 +13,7 @@ from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.portals.store import PortalState, PortalStore
 from spokes.portals.tokens import Tokens
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.console.installs.conftest import Customer
 from tests.console.installs.test_install_flow import NEEDED
 from tests.support.console_visitor import HOSTILE_HTML, Visitor, archive, running_console, visible_text

@@ -14,7 +14,7 @@ from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
 from spokes.core.telemetry.metric_totals import sample_key
 from spokes.core.telemetry.metrics import EVENTS
-from spokes.queue.portal_pauses import PortalPause
+from spokes.queue.pauses.portal_pauses import PortalPause
 from tests.support.console_visitor import HOSTILE_HTML, Visitor, visible_text
 
 

@@ -5,9 +5,9 @@ from redis.asyncio import Redis
 
 from spokes.console.accounts.policy import Role
 from spokes.core.redis.keys import CREDENTIAL_PORTALS
-from spokes.queue.call_pauses import CallPauses
 from spokes.queue.held_deliveries import Calls
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.call_pauses import CallPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.support.console_visitor import Visitor
 from tests.support.events import recorded
 

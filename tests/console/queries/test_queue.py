@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 from spokes.console.queries.queue import queue_status
 from spokes.core import clock
-from spokes.queue.portal_pauses import OPERATOR, PortalPauses
+from spokes.queue.pauses.portal_pauses import OPERATOR, PortalPauses
 from tests.console.queries.helpers import OTHER_PORTAL, PORTAL, enqueue
 from tests.support.events import event
 

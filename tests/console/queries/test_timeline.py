@@ -14,7 +14,7 @@ from spokes.core.events import Event
 from tests.console.queries.helpers import CONTACT_ID, OTHER_PORTAL, PORTAL, archive, enqueue, store_letter
 from tests.support.deployment import KEY
 from tests.support.events import append_records, event, record
-from workers.delivery.merge_map import MergeMap
+from workers.lanes.merge_map import MergeMap
 
 HASH_KEY = object_hash_key(KEY)
 

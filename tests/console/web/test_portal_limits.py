@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.web.app_keys import SETTINGS
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.support.console_visitor import Visitor, archive
 from tests.support.events import record
 

@@ -24,7 +24,7 @@ from spokes.crm.services import CRM
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.store import PortalState, PortalStore
 from spokes.portals.tokens import Tokens
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from tests.support.deployment import ROOT

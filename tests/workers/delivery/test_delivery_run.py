@@ -11,8 +11,8 @@ from spokes.core.settings import Settings
 from spokes.routing import Router
 from tests.support.events import event
 from workers.delivery.delivery_run import DeliveryRun, postpone
-from workers.delivery.resolution import LEASE_LOST
 from workers.delivery.settlement import Settlement
+from workers.lanes.resolution import LEASE_LOST
 
 
 async def test_finished_run_is_freed_without_the_garbage_collector(redis: Redis, settings: Settings) -> None:

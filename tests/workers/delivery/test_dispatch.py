@@ -15,7 +15,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
-from spokes.queue.portal_pauses import OPERATOR
+from spokes.queue.pauses.portal_pauses import OPERATOR
 from spokes.routing import uses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER

@@ -71,7 +71,7 @@ async def test_delivery_that_cannot_even_be_settled_is_quarantined(
     async def fail(*_: object) -> NoReturn:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("workers.delivery.lane_manager.LaneManager.acquire", fail)
+    monkeypatch.setattr("workers.lanes.lane_manager.LaneManager.acquire", fail)
     monkeypatch.setattr("workers.delivery.failed_deliveries.settled_keys", fail)
     outcomes = await run_all(*events()[:1])
     assert ("dead", "unreadable_delivery") in outcomes

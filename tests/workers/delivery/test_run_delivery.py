@@ -20,7 +20,7 @@ from spokes.core.redis.keys import AUDIT_STREAM, IN_PROGRESS_KEY_PREFIX, JOB_KEY
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.erased_objects import remember_erased
-from spokes.queue.portal_pauses import OPERATOR, PortalPauses
+from spokes.queue.pauses.portal_pauses import OPERATOR, PortalPauses
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER

@@ -1,11 +1,11 @@
-"""workers.delivery.lanes: journal events that probably repeat a pushed one."""
+"""workers.lanes.lanes: journal events that probably repeat a pushed one."""
 
 import pytest
 
 from spokes.core.delivery import Entry
 from spokes.core.events import Event
-from tests.workers.delivery.test_lanes import change
-from workers.delivery.lanes import HandlerCall, WorkItem, unproven_pairs
+from tests.workers.lanes.test_lanes import change
+from workers.lanes.lanes import HandlerCall, WorkItem, unproven_pairs
 
 AT = 1_795_442_400_000
 

@@ -22,7 +22,7 @@ from spokes.routing import uses
 from spokes.tools import Tools
 from tests.support.events import recorded
 from tests.workers.harness import PORTAL, Harness, change
-from workers.delivery.handler_errors import is_transient
+from workers.lanes.handler_errors import is_transient
 
 CANARY = "ada.canary@example.org"
 

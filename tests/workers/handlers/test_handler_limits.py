@@ -15,9 +15,9 @@ from spokes.routing import Router, Uses
 from spokes.run_limits import RunLimits, read_run_limits
 from spokes.tools import Tools
 from tests.workers.harness import PORTAL, Harness, object_event
-from workers.delivery.lanes import Lane
 from workers.delivery.run_delivery import WorkerParts, run_delivery
 from workers.handlers.limits import HandlerLimits
+from workers.lanes.lanes import Lane
 from workers.queue.claimed_job import ClaimedJob
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""workers.delivery.handler_timeouts: slow handlers are cancelled, but not during a write."""
+"""workers.lanes.handler_timeouts: slow handlers are cancelled, but not during a write."""
 
 import asyncio
 

@@ -10,7 +10,7 @@ from spokes.core.errors import RetryLater
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.queue.dead_letters import DeadLetters
-from spokes.queue.handler_pauses import HandlerPauses
+from spokes.queue.pauses.handler_pauses import HandlerPauses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.tools import Tools

@@ -36,7 +36,7 @@ async def run_probe(harness: Harness, calls: Calls) -> None:
 async def test_failures_in_a_row_pause_the_host(
     harness: Harness, erp: OwnSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spokes.queue.call_breaker._FAILURE_WINDOW_S", 0.0)
+    monkeypatch.setattr("spokes.queue.pauses.call_breaker._FAILURE_WINDOW_S", 0.0)
     register(harness, "orders", lambda tools: order(tools, erp.url), erp.url)
     erp.answers = [web.Response(status=503) for _ in range(9)]
     for number in range(1, 7):
@@ -49,7 +49,7 @@ async def test_failures_in_a_row_pause_the_host(
 async def test_answers_in_between_keep_the_host_running(
     harness: Harness, erp: OwnSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spokes.queue.call_breaker._FAILURE_WINDOW_S", 0.0)
+    monkeypatch.setattr("spokes.queue.pauses.call_breaker._FAILURE_WINDOW_S", 0.0)
     register(harness, "orders", lambda tools: order(tools, erp.url), erp.url)
     erp.answers = [web.Response(status=404 if number % 4 == 3 else 503) for number in range(12)]
     for number in range(1, 13):

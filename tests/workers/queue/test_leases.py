@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.settings import Settings
-from workers.delivery.lane_manager import LEASE_MS
+from workers.lanes.lane_manager import LEASE_MS
 from workers.queue import leases
 from workers.queue.leases_while_blocked import LeasesWhileBlocked
 

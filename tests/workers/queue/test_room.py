@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spokes.core.priority import PRIORITIES, Priority
-from workers.delivery.lane_pool import next_class
 from workers.fairness.held_by_portal import HeldByPortal
+from workers.lanes.lane_pool import next_class
 from workers.queue.room import room_left
 
 HELD = st.fixed_dictionaries({"interactive": st.integers(0, 1_000), "import": st.integers(0, 1_000)})

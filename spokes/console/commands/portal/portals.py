@@ -27,7 +27,7 @@ from spokes.console.output import (
 from spokes.core.settings import Settings
 from spokes.crm.scopes import required_scopes
 from spokes.portals.profile import PortalProfile
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.routing import load_router
 
 app = typer.Typer(

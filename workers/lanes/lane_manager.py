@@ -16,13 +16,13 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
-from spokes.core.redis.scripts import FALSE_LEASE, read_script
-from workers.delivery.lane_pool import ReadyLanes
-from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, most_urgent
+from spokes.core.redis.scripts import ARGUMENTS, FALSE_LEASE, read_script
+from workers.lanes.lane_pool import ReadyLanes
+from workers.lanes.lanes import Lane, OwningRun, WorkItem, group_by_lane, most_urgent
 from workers.queue.leases import lane_key
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
-_SCRIPT: Final = FALSE_LEASE + read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")
+_SCRIPT: Final = FALSE_LEASE + ARGUMENTS + read_script(__file__, "surviving_id.lua", "acquire_lanes.lua")
 _WRONG_TYPE: Final = -1  # the script's answer for an object with a key of another type
 _MAX_EVENTS: Final = 200  # a call with this many takes no further delivery: the worker is idle until Redis answers
 

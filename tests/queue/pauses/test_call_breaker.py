@@ -1,4 +1,4 @@
-"""spokes.queue.call_breaker: when calls are paused, and what a probe shows."""
+"""spokes.queue.pauses.call_breaker: when calls are paused, and what a probe shows."""
 
 import random
 
@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from spokes.core.errors import CRMError, CRMUnavailable, InvalidRequest, RateLimited
 from spokes.crm.transport.paced_client import ApiRequest
-from spokes.queue.call_breaker import CallBreaker, probe_delay_s
 from spokes.queue.held_deliveries import Calls
+from spokes.queue.pauses.call_breaker import CallBreaker, probe_delay_s
 
 WRITES, READS = Calls(7, "contacts.write"), Calls(7, "contacts.read")
 WRITE = ApiRequest("PATCH", "/crm/objects/2026-09/contacts/1")

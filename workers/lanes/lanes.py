@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.events import Event
 from spokes.core.priority import Priority
-from workers.delivery.resolution import CRASH_LOOP, ECHO, MERGED, SUPERSEDED, Resolution
+from workers.lanes.resolution import CRASH_LOOP, ECHO, MERGED, SUPERSEDED, Resolution
 from workers.queue.leases import lane_key
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
-    from spokes.queue.call_pauses import CallPause
+    from spokes.queue.pauses.call_pauses import CallPause
 
 _EXISTENCE: Final = "*"  # the ordering key of deletions and restorations; no property has this name
 _CLOSE_MS: Final = 1000  # two changes of one property by people are further apart as a rule

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from workers.crash_trace import CrashTrace
-from workers.delivery.lanes import Lane
+from workers.lanes.lanes import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable

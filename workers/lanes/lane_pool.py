@@ -12,10 +12,10 @@ from typing import Final
 import structlog
 
 from spokes.core.priority import PRIORITIES, Priority
-from workers.delivery.handler_timeouts import RunGivenUp
-from workers.delivery.lanes import Lane
 from workers.fairness.portal_share import portal_share
 from workers.fairness.portal_turns import PortalTurns
+from workers.lanes.handler_timeouts import RunGivenUp
+from workers.lanes.lanes import Lane
 
 _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their cancellation
 

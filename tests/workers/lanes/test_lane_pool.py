@@ -1,12 +1,12 @@
-"""workers.delivery.lane_pool: how many tasks run the ready lanes."""
+"""workers.lanes.lane_pool: how many tasks run the ready lanes."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from workers.delivery.lane_pool import LanePool, ReadyLanes
-from workers.delivery.lanes import Lane
+from workers.lanes.lane_pool import LanePool, ReadyLanes
+from workers.lanes.lanes import Lane
 
 
 class Work:

@@ -1,4 +1,4 @@
-"""workers.delivery.lanes: which events share a lane, and which are superseded or coalesced."""
+"""workers.lanes.lanes: which events share a lane, and which are superseded or coalesced."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from spokes.core.delivery import Entry
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from tests.support.events import event
-from workers.delivery.lanes import HandlerCall, WorkItem, group_by_lane, is_superseded, plan_calls
+from workers.lanes.lanes import HandlerCall, WorkItem, group_by_lane, is_superseded, plan_calls
 
 LANE = keys.lane(50112233, "contact", "1")
 

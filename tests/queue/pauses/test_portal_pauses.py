@@ -1,4 +1,4 @@
-"""spokes.queue.portal_pauses: when a portal is paused, and what ends the pause."""
+"""spokes.queue.pauses.portal_pauses: when a portal is paused, and what ends the pause."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from spokes.core.errors import CRMUnavailable, PortalMoving, RateLimited, Transi
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.crm.transport.rate_budget import RateBudget
-from spokes.queue.portal_pauses import OPERATOR, PortalPause, PortalPauses
+from spokes.queue.pauses.portal_pauses import OPERATOR, PortalPause, PortalPauses
 from tests.support.events import recorded
 
 PORTAL = 50112233

@@ -1,7 +1,7 @@
 """Which error pauses what, why and for how long. Pure; the only place that decides it.
 
 A rejected token, a used-up daily limit, a move and a long wait of all calls pause the portal. What concerns one kind of
-call or one host of your own pauses that alone: see spokes/queue/call_pauses.py.
+call or one host of your own pauses that alone: see spokes/queue/pauses/call_pauses.py.
 """
 
 from typing import Final, NamedTuple

@@ -24,9 +24,9 @@ from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.call_kinds import declares_kind
 from spokes.http.errors import HttpUnavailable, TransientHttpError
-from spokes.queue.call_breaker import CallBreaker, probe_delay_s
 from spokes.queue.held_deliveries import Calls, HeldDeliveries
-from spokes.queue.restored_pauses import read_or_restore
+from spokes.queue.pauses.call_breaker import CallBreaker, probe_delay_s
+from spokes.queue.pauses.restored_pauses import read_or_restore
 from spokes.routing import Route
 
 HANDLER_PREFIX: Final = "handler:"  # of the kind under which a handler is paused

@@ -24,15 +24,15 @@ from spokes.core.events import Event
 from spokes.core.redis.errors import is_redis_outage
 from spokes.core.telemetry.error_places import class_name, error_place
 from spokes.http.errors import HttpRateReached, HttpUnavailable, TransientHttpError
-from spokes.queue.pause_decisions import pause_for_error
-from workers.delivery.handler_errors import is_transient
+from spokes.queue.pauses.pause_decisions import pause_for_error
+from workers.lanes.handler_errors import is_transient
 from workers.queue.retry_delays import is_server_failure, random_delay_s
 
 if TYPE_CHECKING:
     import random
 
 PAUSED_RETRY_S: Final = (
-    5.0  # then the queue checks whether the portal is still paused; see spokes/queue/portal_pauses.py
+    5.0  # then the queue checks whether the portal is still paused; see spokes/queue/pauses/portal_pauses.py
 )
 _YOUNG_RECORD_S: Final = 60.0
 _YOUNG_RECORD_RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)  # between attempts to find a young record
@@ -63,7 +63,7 @@ class Resolution:
         counts_as_attempt: whether the run counts towards the attempts that the retry schedule allows.
         failure: the error's class and place, and what HubSpot said; see handler_errors.failure_fields.
         is_free_run: whether the handler ran and failed, and the run does not count as an attempt; see free_run_limit.
-        waits_for_calls: the paused kind of call whose end makes the event due earlier; see spokes/queue/call_pauses.py.
+        waits_for_calls: the paused kind of call whose end makes the event due earlier; see call_pauses.py.
     """
 
     outcome: Outcome

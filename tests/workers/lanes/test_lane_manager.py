@@ -1,4 +1,4 @@
-"""workers.delivery.lane_manager, on a real Valkey: what is acquired and read in one call."""
+"""workers.lanes.lane_manager, on a real Valkey: what is acquired and read in one call."""
 
 import asyncio
 from typing import Any
@@ -14,10 +14,10 @@ from spokes.core.settings import Settings
 from spokes.routing import Router
 from tests.support.events import event
 from workers.delivery.delivery_run import DeliveryRun
-from workers.delivery.lane_manager import LEASE_MS, LaneManager
-from workers.delivery.lane_pool import ReadyLanes
-from workers.delivery.lanes import Lane, WorkItem
 from workers.delivery.settlement import Settlement
+from workers.lanes.lane_manager import LEASE_MS, LaneManager
+from workers.lanes.lane_pool import ReadyLanes
+from workers.lanes.lanes import Lane, WorkItem
 
 PORTAL = 50112233
 

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from spokes.core.redis import keys
 from tests.workers.harness import PORTAL, Harness, change, until
 from workers.delivery.delivery_run import DeliveryRun, postpone
-from workers.delivery.lanes import Lane
-from workers.delivery.resolution import LEASE_LOST
+from workers.lanes.lanes import Lane
+from workers.lanes.resolution import LEASE_LOST
 from workers.queue.leases import Lease
 
 

@@ -3,7 +3,7 @@
 A rejected token pauses a portal until HubSpot accepts it again, a used-up daily limit until the limit is back, a move
 between data centres until the time that HubSpot names. One worker at a time probes whether the token is accepted. An
 operator's pause ends only when an operator resumes the portal. Repeated failures pause one kind of call, not the
-portal: see spokes/queue/call_pauses.py.
+portal: see spokes/queue/pauses/call_pauses.py.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.core.telemetry.alerts import HOLD_DOWN_S, Alert
 from spokes.crm.transport.backoffs import end_backoffs
 from spokes.http.errors import HttpUnavailable, TransientHttpError
-from spokes.queue.call_pauses import CallPauses
 from spokes.queue.held_deliveries import ALL_CALLS, Calls
 from spokes.queue.known_portals import check_portal
-from spokes.queue.pause_decisions import PauseDecision, pause_for_error
-from spokes.queue.restored_pauses import read_or_restore
+from spokes.queue.pauses.call_pauses import CallPauses
+from spokes.queue.pauses.pause_decisions import PauseDecision, pause_for_error
+from spokes.queue.pauses.restored_pauses import read_or_restore
 
 OPERATOR: Final = "operator"
 _POLL_S: Final = 1.0

@@ -1,4 +1,4 @@
-"""spokes.queue.handler_pauses, on a real Valkey: an operator pauses one handler."""
+"""spokes.queue.pauses.handler_pauses, on a real Valkey: an operator pauses one handler."""
 
 import pytest
 from redis.asyncio import Redis
@@ -6,9 +6,9 @@ from redis.asyncio import Redis
 from spokes.audit.records import Action
 from spokes.core.errors import UnknownPortal
 from spokes.core.redis import keys
-from spokes.queue.call_pauses import CallPauses
-from spokes.queue.handler_pauses import HandlerPauses
-from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.pauses.call_pauses import CallPauses
+from spokes.queue.pauses.handler_pauses import HandlerPauses
+from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.support.events import recorded
 
 GREET = "contacts.greet"

@@ -12,9 +12,9 @@ from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append, append_now
 from spokes.core import clock
 from spokes.core.redis import keys
-from spokes.queue.call_pauses import HANDLER_PREFIX, CallPause, CallPauses
 from spokes.queue.known_portals import check_portal, known_portals
-from spokes.queue.portal_pauses import OPERATOR
+from spokes.queue.pauses.call_pauses import HANDLER_PREFIX, CallPause, CallPauses
+from spokes.queue.pauses.portal_pauses import OPERATOR
 
 _NEVER_S: Final = 100 * 365 * 86_400.0
 

@@ -1,4 +1,4 @@
-"""spokes.queue.pause_decisions: which error pauses what."""
+"""spokes.queue.pauses.pause_decisions: which error pauses what."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from spokes.core.errors import (
     PortalMoving,
     RateLimited,
 )
-from spokes.queue.pause_decisions import PauseDecision, pause_for_error
+from spokes.queue.pauses.pause_decisions import PauseDecision, pause_for_error
 
 
 def of_call(error: CRMError, kind: str = "contacts.write") -> CRMError:

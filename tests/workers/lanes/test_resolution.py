@@ -1,4 +1,4 @@
-"""workers.delivery.resolution: what a handler's error means for its event, and when the event is retried."""
+"""workers.lanes.resolution: what a handler's error means for its event, and when the event is retried."""
 
 import math
 import random
@@ -26,7 +26,7 @@ from spokes.core.errors import (
 )
 from spokes.core.events import Event
 from tests.support.events import event
-from workers.delivery.resolution import (
+from workers.lanes.resolution import (
     PAUSED_RETRY_S,
     Resolution,
     free_run_limit,

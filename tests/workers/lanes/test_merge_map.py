@@ -1,4 +1,4 @@
-"""workers.delivery.merge_map: events of merged records run on the surviving record."""
+"""workers.lanes.merge_map: events of merged records run on the surviving record."""
 
 from redis.asyncio import Redis
 
