@@ -20,11 +20,15 @@ Element: TypeAlias = RawEvent | Struct  # as parsed by `body_parser` or by `fast
 
 
 class AdmissionEvent(Struct, gc=False):
-    """One event to queue: its key, its `occurredAt` (epoch ms), and the element as HubSpot sent it."""
+    """One event to queue: its key, its `occurredAt` (epoch ms), and the element as HubSpot sent it.
+
+    By `former_keys` an earlier version may know it: see `EventKeys.former`.
+    """
 
     key: str
     occurred_at: int
     element: Element
+    former_keys: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -174,7 +178,7 @@ def _classify_group(
         new_delivery_id(portal_id),
         portal_id,
         now_ms,
-        events=[AdmissionEvent(keys(event), event.occurred_at, event.raw) for event in allowed],
+        events=[AdmissionEvent(keys(event), event.occurred_at, event.raw, keys.former(event)) for event in allowed],
         received_count=len(events),
         ignored=dict(ignored),
         priority=priority,

@@ -3,10 +3,11 @@
 A dedupe mark is 60 bits of an event's key: the chance that two of ten million events in an hour share a mark is 1 in
 23,000. The upper 32 bits of the mark in reverse order are its number, which selects the set that holds it. Marks are
 grouped by the hour of `occurredAt`, which redelivery does not change: one look-up is enough, and whole hours expire
-together.
+together. An event with former keys has a mark for each of its keys; it is known if one of them is.
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from struct import unpack
 from typing import Final
 
@@ -16,6 +17,7 @@ from spokes.core.redis.keys import dedupe_marks_prefix
 from spokes.intake.classification import AdmissionEvent
 
 _HOUR_MS: Final = 3_600_000
+_FORMER_KEYS: Final = attrgetter("former_keys")
 _REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -30,19 +32,30 @@ def script_args(
         now_ms: epoch ms.
         dedupe_ttl_s: how long a mark is kept at least, in seconds.
     """
-    keys = [event.key for event in events]
+    keys, owners = _keys_and_owners(events)
     hours = {event.occurred_at // _HOUR_MS for event in events}
-    indexes_by_hour: dict[int, list[int]] = {hour: [] for hour in hours}  # left empty if there is only one hour
+    positions_by_hour: dict[int, list[int]] = {hour: [] for hour in hours}  # left empty if there is only one hour
     if len(hours) > 1:
-        for index, event in enumerate(events):
-            indexes_by_hour[event.occurred_at // _HOUR_MS].append(index)
-    args: list[bytes | str | int] = [len(indexes_by_hour)]
-    for hour, indexes in indexes_by_hour.items():
+        for position, owner in enumerate(owners or range(len(events))):
+            positions_by_hour[events[owner].occurred_at // _HOUR_MS].append(position)
+    args: list[bytes | str | int] = [len(positions_by_hour)]
+    for hour, positions in positions_by_hour.items():
         expires_at, is_extended = _expiry(hour, now_ms // 1000, dedupe_ttl_s)
-        marks, numbers = _marks_and_set_numbers([keys[index] for index in indexes] if indexes else keys)
+        marks, numbers = _marks_and_set_numbers([keys[position] for position in positions] if positions else keys)
+        indexes = [owners[position] for position in positions] if owners and positions else owners or positions
         marks_json = orjson.dumps((marks, numbers, indexes))
         args += [dedupe_marks_prefix(portal_id, hour), expires_at, int(is_extended), marks_json]
     return args
+
+
+def _keys_and_owners(events: Sequence[AdmissionEvent]) -> tuple[list[str], list[int]]:
+    """Return all keys of events, and the index of the event that has each; no indexes if each event has one key."""
+    if not any(map(_FORMER_KEYS, events)):
+        return [event.key for event in events], []
+    owned = [
+        (key, index) for index, event in enumerate(events) for key in dict.fromkeys((event.key, *event.former_keys))
+    ]
+    return [key for key, _ in owned], [index for _, index in owned]
 
 
 def _marks_and_set_numbers(keys: list[str]) -> tuple[list[str], tuple[int, ...]]:

@@ -11,10 +11,14 @@ from typing import Final, TypeAlias
 import orjson
 
 from spokes.core.events import OBJECT_ONLY_KINDS, OBJECT_TYPES, REDACTED, Event
+from spokes.core.json_fields import read_integer, read_scalar_text
 
 # Portal, object type, kind, object id, `occurredAt`, and what else identifies an event of this kind.
 EventIdentity: TypeAlias = tuple[int, str, str, str, int, object]
 
+_USUALLY_RETIRED: Final = (
+    2  # ids at most by one merge: that of the other record, and the primary one's if a new id survives
+)
 _ATTEMPT_NUMBER: Final = re.compile(rb'"attemptNumber"\s*:\s*"?\d*"?')
 REDACTED_VALUES: Final = ("", REDACTED)  # HubSpot's forms of a missing value, other than null and no field
 # HubSpot's own types of associations without a label, between the types that the classic dialect has, and of primary
@@ -41,6 +45,11 @@ class EventKeys:
         (key,) = self.for_identities([_identity(event)])
         return key
 
+    def former(self, event: Event) -> tuple[str, ...]:
+        """Return the keys by which versions before this one may know the event, if they are other ones than its key."""
+        identities = _former_identities(event)
+        return tuple(self.for_identities(identities)) if identities else ()
+
     def for_content(self, content: bytes) -> str:
         """Return the key of an element or body that is no event; it does not depend on HubSpot's attempt either."""
         digest = self._hash.copy()
@@ -58,27 +67,40 @@ class EventKeys:
 
 
 def _identity(event: Event) -> EventIdentity:
-    """Return everything that distinguishes `event` from every other event."""
-    kind = event.kind
+    """Return everything that distinguishes `event` from every other event.
+
+    Only what every intake says of a change is part of it. Whoever changes it adds the old form to `_former_identities`.
+    """
+    kind, object_id = event.kind, event.object_id
     details: object
     if kind == "propertyChange":
-        value = event.sent("propertyValue")
-        details = (event.property_name, None if value in REDACTED_VALUES else value)
+        details = (event.property_name, _value_identity(event.sent("propertyValue")))
     elif kind in OBJECT_ONLY_KINDS:
         details = None
     elif kind == "associationChange":
         details = _association_identity(event)
     elif kind == "merge":
-        details = (event.sent("primaryObjectId"), event.sent("mergedObjectIds"), event.sent("newObjectId"))
+        # A push names the primary record on its own, the journal does not: which ids ended in which is in both.
+        object_id, details = event.survivor_id, sorted({*event.merged_ids}, key=int)
     elif kind == "newMessage":
         details = event.sent("messageId")
     else:  # an unknown kind: every field counts except the one that redelivery changes
         details = {name: value for name, value in event.raw.items() if name != "attemptNumber"}
-    return event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, details
+    return event.portal_id, event.object_type, kind, object_id, event.occurred_at, details
 
 
-def _association_identity(event: Event) -> tuple[object, ...]:
+def _value_identity(value: object) -> object:
+    """Return a property's value as text, None for a missing one; an array or an object as it was sent."""
+    if type(value) is not str:
+        text = read_scalar_text(value)
+        return value if text is None else text
+    return None if value in REDACTED_VALUES else value
+
+
+def _association_identity(event: Event, *, as_sent: bool = False) -> tuple[object, ...]:
     """Return the other end, the label if there is one, and whether the association was removed.
+
+    `as_sent` leaves the number of the label's type as it is, also if it is text.
 
     The types of unlabelled and primary associations are left out: the classic dialect has no number for them. Whether
     the association is the primary one is a separate field in both dialects.
@@ -89,8 +111,53 @@ def _association_identity(event: Event) -> tuple[object, ...]:
     else:
         to_type = str(event.sent("associationType") or "").partition("_TO_")[2].lower()
     category, type_id = event.sent("associationCategory"), event.sent("associationTypeId")
+    number = type_id if as_sent else read_integer(type_id)
+    type_id = type_id if number is None else number
     removed, primary = event.sent("associationRemoved") is True, event.sent("isPrimaryAssociation") is True
     without_label = _UNLABELLED_TYPES | _PRIMARY_TYPES if primary else _UNLABELLED_TYPES
     is_own_type = category == "HUBSPOT_DEFINED" and (type_id is None or str(type_id) in without_label)
     label = None if category is None or is_own_type else (category, type_id)
     return to_type, event.sent("toObjectId"), label, removed, primary
+
+
+def _former_identities(event: Event) -> list[EventIdentity]:
+    """Return the identities of an event in the format of the versions before 2026-12, none if it is the present one.
+
+    Both formats are checked and marked, so that an event is known to a process of either version. One dedupe window
+    after the upgrade, this function and `EventKeys.former` can be removed. Two formats differ: merges were identified
+    by the ids as the intake names them, so that a push and the journal's entry of one merge were two events; values and
+    types of associations as they were sent, text or number.
+    """
+    kind = event.kind
+    if kind == "propertyChange":
+        value = event.sent("propertyValue")
+        if value is None or type(value) is str:
+            return []
+        return [_with_details(event, (event.property_name, value))]
+    if kind == "associationChange":
+        details = _association_identity(event, as_sent=True)
+        return [_with_details(event, details)] if details != _association_identity(event) else []
+    if kind == "merge":
+        sent = (event.sent("primaryObjectId"), event.sent("mergedObjectIds"), event.sent("newObjectId"))
+        return [_with_details(event, sent), *_usual_merge_identities(event)]
+    return []
+
+
+def _usual_merge_identities(event: Event) -> list[EventIdentity]:
+    """Return the former identities of a merge as each intake usually named it; none for an unusual one."""
+    retired = sorted({*map(int, event.merged_ids)})
+    survivor = int(event.survivor_id)
+    identities: list[EventIdentity] = []
+    if len(retired) > _USUALLY_RETIRED:
+        return identities
+    for primary in (survivor, *retired):
+        losers = [object_id for object_id in retired if object_id != primary]
+        if losers:
+            pushed, journaled = (primary, losers, survivor), (None, [primary, *losers], survivor)
+            identities += [_with_details(event, details, survivor) for details in (pushed, journaled)]
+    return [*identities, _with_details(event, (None, retired, survivor), survivor)]
+
+
+def _with_details(event: Event, details: object, object_id: int | None = None) -> EventIdentity:
+    own_id = event.object_id if object_id is None else str(object_id)
+    return event.portal_id, event.object_type, event.kind, own_id, event.occurred_at, details

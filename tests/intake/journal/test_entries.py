@@ -140,9 +140,12 @@ def test_time_is_read_from_text_or_number(value: object, expected: int | None) -
     assert read_time(value) == expected
 
 
-async def test_change_that_is_pushed_and_journaled_identically_has_one_key() -> None:
+@pytest.mark.parametrize("has_new_id", [True, False])
+async def test_change_that_is_pushed_and_journaled_identically_has_one_key(has_new_id: bool) -> None:
     portal = PortalConfig(
+        merge_makes_new_id=has_new_id,
         subscriptions=(
+            Subscription("contact.merge"),
             Subscription("contact.creation"), Subscription("contact.deletion"), Subscription("contact.propertyChange"),
             Subscription("contact.restore"), Subscription("object.associationChange", object_type="0-1"),
         ),
@@ -157,6 +160,7 @@ async def test_change_that_is_pushed_and_journaled_identically_has_one_key() -> 
         sim.crm.update(record, {"phone": ""}, USER)
         sim.crm.archive(record, USER)
         sim.crm.restore(record, USER)
+        sim.crm.merge(sim.crm.create(contacts, {"email": "a.l@mail.example"}, USER), record, USER)
         pushed: list[Any] = [orjson.loads(orjson.dumps(sent.element)) for sent in sim.deliveries.events]
         sim.journal.store.publish()
         (page,) = sim.journal.store.pages()
