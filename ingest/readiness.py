@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from spokes.core.redis.durability import durability_risks
 from spokes.core.redis.key_types import ADMISSION_KEYS, wrong_type_sentence, wrong_types
-from spokes.core.redis.refusal_sentences import refusal_sentence
+from spokes.core.redis.tls_mismatch import explain_refusal
 from spokes.core.settings import Settings
 from spokes.intake.admission import probe_admission
 
@@ -49,7 +49,7 @@ class Readiness:
             async with asyncio.timeout(self._settings.redis_timeout_s):
                 return await self._ask_redis()
         except (RedisError, OSError, TimeoutError) as error:
-            return ReadinessState(is_ready=False, sentences=(refusal_sentence(error),))
+            return ReadinessState(is_ready=False, sentences=(await explain_refusal(error, self._settings),))
         finally:
             self._valid_until = time.monotonic() + _VALID_S
 

@@ -6,7 +6,7 @@ one sentence, without a traceback.
 
 import sys
 from importlib import import_module
-from typing import Annotated, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,9 @@ from spokes.core.errors import SpokesError
 from spokes.core.process.env_file import read_env_file
 from spokes.core.process.private_files import keep_files_private
 from spokes.core.version import VERSION
+
+if TYPE_CHECKING:
+    from redis.exceptions import RedisError
 
 _HELP_OPTIONS: Final = ("--help", "-h")
 _OWN_SETTINGS: Final = (["up"], ["web"], ["worker"], ["new"])  # not those of a running `up`
@@ -259,8 +262,20 @@ def _error_message(error: Exception) -> str:
         return ": ".join(str(part) for part in (error.filename, error.strerror or type(error).__name__) if part)
     redis = sys.modules.get("redis.exceptions")  # only a command that has imported redis can raise its errors
     if redis is not None and isinstance(error, redis.RedisError):
-        return (
-            f"Redis does not answer ({type(error).__name__}). Check REDIS_URL and the server; without REDIS_URL, start "
-            "`spokes up`, which runs a Valkey."
-        )
+        return _redis_message(error)
     return ""
+
+
+def _redis_message(error: "RedisError") -> str:
+    """Return what is wrong with Redis, and what to do."""
+    import asyncio  # noqa: PLC0415 - `--help` needs none of these
+
+    from redis.exceptions import ResponseError  # noqa: PLC0415
+
+    from spokes.core.redis.tls_mismatch import explain_refusal  # noqa: PLC0415
+    from spokes.core.settings import Settings  # noqa: PLC0415
+
+    sentence = asyncio.run(explain_refusal(error, Settings.from_env()))
+    if isinstance(error, ResponseError):
+        return sentence
+    return f"{sentence} Without REDIS_URL, start `spokes up`, which runs a Valkey."

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from spokes.audit.entry_signature import sign_entries
-from spokes.console.tolerant_redis import TolerantRedis
+from spokes.console.tolerant_redis import NamingRedis, TolerantRedis
 from spokes.core.redis.connections import redis_pool
 from spokes.core.redis.deployment import refuse_other_deployment
 from spokes.core.settings import Settings
@@ -30,7 +30,7 @@ async def operator_redis(
     """
     sign_entries(settings)
     pool = redis_pool(settings, max_connections=max_connections)
-    client = TolerantRedis.from_pool(pool) if is_tolerant else Redis.from_pool(pool)
+    client = TolerantRedis.from_pool(pool) if is_tolerant else NamingRedis.from_pool(pool)
     async with client as redis:
         await refuse_other_deployment(redis, settings)
         yield redis

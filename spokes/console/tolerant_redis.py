@@ -1,7 +1,7 @@
-"""A Redis client for readers: a key that holds another type of value reads as empty, and is counted and alerted.
+"""Redis clients of commands, pages and the API, for keys that hold another type of value: something else wrote them.
 
-Something else wrote such a key. It must not keep an operator from seeing everything else. Writes and scripts fail as
-with any client.
+`TolerantRedis` reads such a key as empty, and counts and alerts it: it must not keep an operator from seeing everything
+else. Its writes and scripts, and all calls of `NamingRedis`, fail with an error that names the key.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from spokes.audit.bad_items import report_bad_items
 from spokes.core.redis.errors import RedisFault, classify
+from spokes.core.redis.key_types import name_wrong_keys
 
 _PLACE: Final = "wrong_type"
 _EMPTY: Final[Mapping[str, Callable[[], object]]] = {  # what each reading command returns for a missing key
@@ -27,42 +28,57 @@ _EMPTY: Final[Mapping[str, Callable[[], object]]] = {  # what each reading comma
 _EMPTY_LISTS: Final = frozenset({"HMGET", "ZMSCORE"})  # one element for each argument behind the key
 
 
-class TolerantRedis(Redis):
+class NamingRedis(Redis):
     """See above."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Execute a command; a reading one returns the empty value if the key holds another type.
+        """Execute a command.
 
         Raises:
+            WrongKeyType: a key of ours holds another type of value.
             RedisError: everything else.
         """
         try:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py has no annotation
         except ResponseError as error:
-            empty = _empty_value(args, error)
-            if empty is None:
-                raise
-            await report_bad_items(self, _PLACE, 1, key=_key(args))
-            return empty()
+            return await self._result_of_error(args, error)
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "_TolerantPipeline":
-        """Return a pipeline whose reading commands return the empty value if the key holds another type."""
-        return _TolerantPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "_NamingPipeline":
+        """Return a pipeline that fails, or whose reading commands return the empty value, as commands do."""
+        return _NamingPipeline(self, transaction, shard_hint)
+
+    async def _result_of_error(self, args: tuple[Any, ...], error: ResponseError) -> object:
+        """Return what a failed command returns nevertheless, or raise what describes its error."""
+        raise await name_wrong_keys(self, error, args) from error
 
 
-class _TolerantPipeline(Pipeline):
+class TolerantRedis(NamingRedis):
+    """See above."""
+
+    async def _result_of_error(self, args: tuple[Any, ...], error: ResponseError) -> object:
+        empty = _empty_value(args, error)
+        if empty is None:
+            return await super()._result_of_error(args, error)
+        await report_bad_items(self, _PLACE, 1, key=_key(args))
+        return empty()
+
+
+class _NamingPipeline(Pipeline):
+    def __init__(self, client: NamingRedis, transaction: bool, shard_hint: str | None) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
+        self._client = client
+
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         commands = list(self.command_stack)
         results = await super().execute(raise_on_error=False)
-        wrong: list[str] = []
         for place, ((args, _), result) in enumerate(zip(commands, results, strict=False)):
-            if isinstance(result, ResponseError) and (empty := _empty_value(args, result)):
-                results[place] = empty()
-                wrong.append(_key(args))
+            if isinstance(result, ResponseError):
+                try:
+                    results[place] = await self._client._result_of_error(args, result)  # noqa: SLF001 - its own pipeline
+                except ResponseError as error:
+                    results[place] = error
         if raise_on_error:
             self.raise_first_error(commands, results)
-        for key in wrong:
-            await report_bad_items(TolerantRedis(connection_pool=self.connection_pool), _PLACE, 1, key=key)
         return results
 
 

@@ -11,9 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.archiver import Archiver
 from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
+from spokes.console.operator_redis import operator_redis
 from spokes.console.web.app_keys import SETTINGS
 from spokes.core.delivery import Entry
 from spokes.core.redis.key_table import KEYS
+from spokes.core.redis.key_types import WrongKeyType
+from spokes.core.redis.keys import CONSOLE_USERS, PAUSED_PORTALS
+from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter
 from tests.support.command_line import spokes
 from tests.support.console_visitor import Visitor, running_console
@@ -131,3 +135,55 @@ async def test_no_command_ends_in_a_traceback(
     for command in COMMANDS:
         done = spokes(environ, *command)
         assert (command, done.returncode in {0, 1}, "Traceback" in done.stderr) == (command, True, False), done
+
+
+WRITING_COMMANDS = (
+    ("pause", "7"), ("resume", "7"), ("pause", "--handler", "contacts.keep_reachable"), ("dead", "replay", "aa"),
+    ("dead", "discard", "aa"), ("dead", "replay", "--quarantined", "qq"), ("user", "add", "ada@example.com"),
+    ("login-link", "ada@example.com"), ("privacy", "erase", "contact", "5", "--portal", str(PORTAL)),
+    ("alerts", "test"), ("queue",), ("secrets", "list"), ("portals", "list"), ("gaps", "list"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", WRITING_COMMANDS, ids=" ".join)
+async def test_command_that_fails_names_the_key_of_another_type(
+    environ: dict[str, str], redis: Redis, migrated_store: None, command: tuple[str, ...]
+) -> None:
+    for name, type_ in PLANTED.items():
+        if not name.startswith("spokes:deployment"):
+            await plant(redis, name, type_)
+    await plant(redis, CONSOLE_USERS, "hash")
+    done = spokes(environ, *command)
+    assert "does not answer" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "WRONGTYPE" not in done.stderr or "another type of value at spokes:" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("pause", "7", "--reason", "import"), ("resume", "7")], ids=" ".join)
+async def test_pause_names_its_key_of_another_type_and_what_to_do(
+    environ: dict[str, str], redis: Redis, command: tuple[str, ...]
+) -> None:
+    await redis.set(PAUSED_PORTALS, "text")
+    done = spokes(environ, *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "WRONGTYPE: Redis holds another type of value at spokes:paused: something else uses this Redis. Find it. "
+        "Workers rename the key within seconds, and Spokes creates its own; if no worker runs, start one.\n"
+    )
+
+
+async def test_route_names_the_key_of_another_type(client: TestClient, redis: Redis) -> None:
+    token = ApiTokens.from_settings(client.server.app[SETTINGS]).mint("robot", list(Role), None).token
+    await redis.set(PAUSED_PORTALS, "text")
+    async with client.post(
+        f"/api/v1/portals/{PORTAL}/pause", json={"reason": "import"}, headers={"Authorization": f"Bearer {token}"}
+    ) as response:
+        assert (response.status, "another type of value at spokes:paused" in await response.text()) == (503, True)
+
+
+async def test_key_with_parameters_is_named_in_full(environ: dict[str, str], redis: Redis) -> None:
+    async with operator_redis(Settings.from_env(environ)) as ours:
+        await redis.set("spokes:7:newest:contact:5", "text")
+        with pytest.raises(WrongKeyType, match=r"at spokes:7:newest:contact:5: .* Then rename the key, or delete it"):
+            async with ours.pipeline(transaction=False) as pipeline:
+                await pipeline.set("spokes:7:probe:x", "1").hset("spokes:7:newest:contact:5", "a", "b").execute()

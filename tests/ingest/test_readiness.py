@@ -52,7 +52,7 @@ async def test_redis_that_refuses_writes_is_named(environ: dict[str, str], tmp_p
             client.app[BACKPRESSURE].level = PressureLevel.ALL
             status, body = await readyz(client)
         other = Redis.from_pool(RedisPool.from_url(url, max_connections=2, timeout=5.0))
-        [finding, *_] = await check_redis(other, dead_letter_days=30, durable=False)
+        [finding, *_] = await check_redis(other, settings)
         await other.aclose()
     assert (status, word in body or "maxmemory" in body, body.count("\n")) == (503, True, 1)
     assert (finding.level, word in finding.sentence) == (FindingLevel.FAULT, True)

@@ -12,7 +12,8 @@ from spokes.core import clock
 from spokes.core.redis.durability import appendfsync, server_info, waitaof_problem
 from spokes.core.redis.key_types import FIXED_KEYS, wrong_type_sentence, wrong_types
 from spokes.core.redis.keys import AUDIT_STREAM, QUEUES
-from spokes.core.redis.refusal_sentences import refusal_sentence
+from spokes.core.redis.tls_mismatch import explain_refusal
+from spokes.core.settings import Settings
 from spokes.intake.admission import probe_admission
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
@@ -53,8 +54,9 @@ class Backlog(NamedTuple):
     oldest_died_at: int
 
 
-async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> list[Finding]:
-    """Check the server and its backlog; with `durable`, also check that WAITAOF can succeed."""
+async def check_redis(redis: Redis, settings: Settings) -> list[Finding]:
+    """Check the server and its backlog; where deliveries wait for the disk, also check that WAITAOF can succeed."""
+    durable = settings.durable_ack == "aof"
     try:
         latency_ms = await _latency_ms(redis)
         before_s = clock.now_s()
@@ -71,15 +73,15 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
         return [
             fault(
                 TOPIC,
-                f"{refusal_sentence(error)} Until then the web process answers 503 and no event is processed. Without "
-                "REDIS_URL, start `spokes up`, which runs a Valkey.",
+                f"{await explain_refusal(error, settings)} Until then the web process answers 503 and no event is "
+                "processed. Without REDIS_URL, start `spokes up`, which runs a Valkey.",
             )
         ]
     waitaof_findings = [fault(TOPIC, waitaof_sentence)] if waitaof_sentence else []
     return [
         *(assess_server(info, latency_ms, skew_s) if info else [warning(TOPIC, _NO_INFO)]),
         *waitaof_findings,
-        *assess_backlog(backlog, dead_letter_days, clock.now_s()),
+        *assess_backlog(backlog, settings.dead_letter_days, clock.now_s()),
         *assess_default_queue(default_queue),
     ]
 

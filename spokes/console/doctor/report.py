@@ -43,7 +43,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
     try:
         with collect_bad_items() as bad_items:
             results = await asyncio.gather(
-                check_redis(redis, dead_letter_days=settings.dead_letter_days, durable=settings.durable_ack == "aof"),
+                check_redis(redis, settings),
                 check_audit_store(settings),
                 check_chain_end(settings, redis),
                 check_processes(settings, redis),

@@ -22,6 +22,7 @@ from spokes.console.web.authorization import authorize
 from spokes.console.web.rendering import problem_response
 from spokes.console.web.request_checks import check_request, malformed_request
 from spokes.core.errors import AuditUnavailable, HttpProblem, RejectedRequest
+from spokes.core.redis.key_types import WrongKeyType, wrong_type_sentence
 from spokes.core.request_guard import check_sender, is_https
 from spokes.core.telemetry.metrics import CONSOLE_REQUESTS
 from spokes.core.telemetry.setup import log_canonical_line, report_error
@@ -64,7 +65,7 @@ async def wrap_request(request: web.Request, handler: RouteHandler) -> web.Strea
         # aiohttp no longer accepts an exception as the response.
         response = web.Response(status=redirection.status, headers={"Location": redirection.headers["Location"]})
     except Exception as error:  # noqa: BLE001 - each becomes a response
-        problem = _problem_for(error)
+        problem = _problem_for(error, is_signed_in=ACTOR in request)
         reason = problem.reason
         response = problem_response(request, problem)
         if isinstance(error, web.HTTPMethodNotAllowed):
@@ -134,7 +135,7 @@ def _client_address(request: web.Request) -> str:
         raise HttpProblem(403, "not_https", "The console is served over HTTPS only.") from None
 
 
-def _problem_for(error: Exception) -> HttpProblem:
+def _problem_for(error: Exception, *, is_signed_in: bool) -> HttpProblem:
     """Return the problem that describes an exception to the client."""
     match error:
         case HttpProblem():
@@ -148,7 +149,10 @@ def _problem_for(error: Exception) -> HttpProblem:
             detail = "The audit store does not answer or is not migrated. `spokes doctor` says which."
             return HttpProblem(503, error.reason, detail, retry_after_s=5)
         case RedisError() | OSError():
-            return HttpProblem(503, "redis_unavailable", "Redis does not answer. Try again shortly.", retry_after_s=5)
+            detail = "Redis does not answer. Try again shortly."
+            if is_signed_in and isinstance(error, WrongKeyType):
+                detail = wrong_type_sentence(error.names)
+            return HttpProblem(503, "redis_unavailable", detail, retry_after_s=5)
     report_error(error)
     log.error("console_request_failed", exc_info=error)
     return HttpProblem(500, "internal", "An internal error occurred. The log has details under the request id.")

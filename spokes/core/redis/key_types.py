@@ -3,11 +3,15 @@
 Such a value is renamed, so that Spokes goes on with a key of its own. What the key held before is lost.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Final
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 
+from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.key_table import KEYS
 from spokes.core.redis.keys import AUDIT_STREAM, PAUSED_PORTALS, QUEUES, foreign_value
 from spokes.core.redis.scripts import read_script
@@ -23,6 +27,19 @@ FIXED_KEYS: Final = tuple(  # all keys of ours whose names have no parameters
     if "{" not in key.pattern and key.type != "channel" and key.pattern.startswith("spokes:")
 )
 _EXPECTED: Final[Mapping[str, str]] = {key.pattern: _TYPE_NAMES.get(key.type, key.type) for key in KEYS}
+_WORKERS_REMEDY: Final = (
+    "Workers rename the key within seconds, and Spokes creates its own; if no worker runs, start one."
+)
+_PARAMETER: Final = re.compile(r"\\{\w+\\}")  # in an escaped pattern
+
+
+class WrongKeyType(ResponseError):
+    """A command failed because keys of ours hold another type of value; the text is a sentence that names them."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        """Describe the keys `names`."""
+        super().__init__(f"WRONGTYPE {wrong_type_sentence(names)}")
+        self.names = names
 
 
 async def wrong_types(redis: Redis, names: Iterable[str]) -> tuple[str, ...]:
@@ -36,7 +53,45 @@ async def wrong_types(redis: Redis, names: Iterable[str]) -> tuple[str, ...]:
         for name in names:
             pipeline.type(name)
         types = [stored.decode() for stored in await pipeline.execute()]
-    return tuple(name for name, stored in zip(names, types, strict=True) if stored not in {"none", _EXPECTED[name]})
+    return tuple(
+        name for name, stored in zip(names, types, strict=True) if stored not in {"none", *_expected_types(name)}
+    )
+
+
+async def name_wrong_keys(redis: Redis, error: ResponseError, arguments: Iterable[object]) -> ResponseError:
+    """Return a WrongKeyType in place of Redis' WRONGTYPE, which names no key; all other errors as they are.
+
+    Args:
+        redis: where the command failed.
+        error: of the command.
+        arguments: of the command; those that are names of our keys are examined.
+    """
+    if classify(error) is not RedisFault.WRONG_TYPE:
+        return error
+    texts = (part.decode(errors="replace") if isinstance(part, bytes) else part for part in arguments)
+    names = dict.fromkeys(text for text in texts if isinstance(text, str) and _expected_types(text))
+    try:
+        wrong = await wrong_types(redis, names)
+    except (RedisError, OSError):
+        return error
+    return WrongKeyType(wrong) if wrong else error
+
+
+def _expected_types(name: str) -> frozenset[str]:
+    """Return the types that a key may have, none if it is not ours."""
+    if exact := _EXPECTED.get(name):
+        return frozenset({exact})
+    return frozenset(type_ for pattern, type_ in _patterns() if pattern.fullmatch(name))
+
+
+@cache
+def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Return the expressions of the keys whose names have parameters, with their types."""
+    return tuple(
+        (re.compile(_PARAMETER.sub(".+", re.escape(pattern)), re.DOTALL), type_)
+        for pattern, type_ in _EXPECTED.items()
+        if "{" in pattern
+    )
 
 
 async def move_aside(redis: Redis, name: str, known: Mapping[str, bytes | str] | None = None) -> bool:
@@ -57,7 +112,6 @@ async def move_aside(redis: Redis, name: str, known: Mapping[str, bytes | str] |
 
 def wrong_type_sentence(names: Iterable[str]) -> str:
     """Return what to do about keys that `wrong_types` returned."""
-    return (
-        f"Redis holds another type of value at {', '.join(names)}: something else uses this Redis. Find it. Workers "
-        "rename the key within seconds, and Spokes creates its own."
-    )
+    names = tuple(names)
+    remedy = _WORKERS_REMEDY if set(names) <= set(FIXED_KEYS) else "Then rename the key, or delete it."
+    return f"Redis holds another type of value at {', '.join(names)}: something else uses this Redis. Find it. {remedy}"

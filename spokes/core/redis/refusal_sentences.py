@@ -7,6 +7,7 @@ from typing import Final
 from redis.exceptions import InvalidResponse, ResponseError
 
 from spokes.core.redis.errors import first_word, unusable_sentence
+from spokes.core.redis.key_types import WrongKeyType, wrong_type_sentence
 
 _SENTENCES: Final[Mapping[str, str]] = {
     "READONLY": "this Redis is a replica and takes no writes. Set REDIS_URL to the primary.",
@@ -33,6 +34,8 @@ _TLS: Final = (
 def refusal_sentence(error: BaseException) -> str:
     """Return Redis' first word of an error, and in a sentence what is wrong and what to do."""
     word = first_word(error)
+    if isinstance(error, WrongKeyType):
+        return f"{word}: {wrong_type_sentence(error.names)}"
     sentence = _SENTENCES.get(word) or unusable_sentence(error)
     if sentence:
         return f"{word}: {sentence}"

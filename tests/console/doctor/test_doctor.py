@@ -242,11 +242,11 @@ async def test_receiver_is_assessed_by_its_response(settings: Settings, status: 
 SECRET_OLD = ActiveAlert("secret_old", "3f2a", 1, *ALERT_TEXTS[Alert.SECRET_OLD], 0, {})
 
 
-async def test_jobs_in_arqs_default_queue_are_reported(redis: Redis) -> None:
+async def test_jobs_in_arqs_default_queue_are_reported(environ: dict[str, str], redis: Redis) -> None:
     for name, payload in (("7-1-a", encode({"f": JOB_NAME, "a": [{}]})), ("foreign", b"\x80pickle")):
         await redis.set(DEFAULT_JOB_KEY_PREFIX + name, payload)
         await redis.zadd(DEFAULT_QUEUE, {name: 1})
-    findings = await check_redis(redis, dead_letter_days=30, durable=False)
+    findings = await check_redis(redis, Settings.from_env(environ))
     texts = [finding.sentence for finding in findings if "default queue" in finding.sentence]
     assert [text.partition(".")[0] for text in texts] == [
         "Deliveries in arq's default queue: 1",

@@ -71,7 +71,7 @@ async def test_readiness_and_doctor_report_an_ineffective_durable_ack(
             async with client.get("/readyz") as answer:
                 assert (answer.status, "appendfsync always" in await answer.text()) == (503, True)
             async with Redis.from_url(server.connection_url) as redis:
-                findings = await check_redis(redis, dead_letter_days=30, durable=True)
+                findings = await check_redis(redis, settings)
                 assert any(
                     finding.level is FindingLevel.FAULT and "appendfsync always" in finding.sentence
                     for finding in findings

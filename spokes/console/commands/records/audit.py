@@ -39,6 +39,7 @@ from spokes.console.record_filters import check_period, parse_fingerprint_option
 from spokes.core.errors import ConfigurationError
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.connections import redis_client
+from spokes.core.redis.refusal_sentences import refusal_sentence
 from spokes.core.settings import Settings
 
 app = typer.Typer(
@@ -236,8 +237,9 @@ async def _known_end(settings: Settings) -> KnownEnd:
     try:
         async with redis_client(settings) as redis:
             return await load_known_end(settings, redis)
-    except (RedisError, OSError, ConfigurationError):
-        print_message("Redis does not answer: the chain is not compared with the end that Redis keeps.")
+    except (RedisError, OSError, ConfigurationError) as error:
+        sentence = str(error) if isinstance(error, ConfigurationError) else refusal_sentence(error)
+        print_message(f"{sentence} The chain is not compared with the end that Redis keeps.")
         return KnownEnd()
 
 
