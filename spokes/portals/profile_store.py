@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import orjson
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from spokes.audit.sql.engine import read_connection, write_connection
@@ -34,19 +36,25 @@ class ProfileStore:
             return await _read(connection, portal_id)
 
     async def read_all(self) -> Sequence[PortalProfile]:
-        """Return the profiles of all portals that have one, by id; unreadable ones are left out."""
+        """Return the profiles of all portals that have one, by id; unreadable and empty ones are left out."""
         async with read_connection(self.engine) as connection:
             rows = (await connection.execute(select(_P.portal_id, _P.settings).order_by(_P.portal_id))).all()
-        return [profile for row in rows if (profile := _parsed(row.portal_id, row.settings)) is not None]
+        profiles = (_parsed(row.portal_id, row.settings) for row in rows)
+        return [profile for profile in profiles if profile is not None and not profile.is_empty]
 
     async def change(self, portal_id: int, change: Callable[[PortalProfile], PortalProfile]) -> PortalProfile:
-        """Replace a portal's profile by what `change` returns for it, in one transaction; return the new one."""
+        """Replace a portal's profile by what `change` returns for it, in one transaction; return the new one.
+
+        The row is created before it is locked and stays while it is empty, so that a change at the same time waits
+        for this one instead of reading no row.
+        """
         async with write_connection(self.engine) as connection:
+            insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+            empty = {"portal_id": portal_id, "settings": PortalProfile(portal_id).to_json(), "changed_at": now_ms()}
+            await connection.execute(insert(PORTAL_SETTINGS).values(empty).on_conflict_do_nothing())
             profile = change(await _read(connection, portal_id, for_update=True))
-            await connection.execute(delete(PORTAL_SETTINGS).where(_P.portal_id == portal_id))
-            if not profile.is_empty:
-                values = {"portal_id": portal_id, "settings": profile.to_json(), "changed_at": now_ms()}
-                await connection.execute(insert(PORTAL_SETTINGS).values(values))
+            values = {"settings": profile.to_json(), "changed_at": now_ms()}
+            await connection.execute(update(PORTAL_SETTINGS).where(_P.portal_id == portal_id).values(values))
             installed = INSTALLED_PORTALS.c
             await connection.execute(  # lists of installed portals read the name there
                 update(INSTALLED_PORTALS).where(installed.portal_id == portal_id).values(name=profile.shown_name)

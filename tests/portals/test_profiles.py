@@ -1,5 +1,9 @@
 """Settings of single portals: stored in SQL, published to Redis, read by every process."""
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
 import orjson
 import pytest
 from redis.asyncio import Redis
@@ -55,6 +59,23 @@ def test_account_details_that_hubspot_does_not_say_are_empty(details: dict[str, 
 )
 def test_handlers_are_switched_by_name(switches: tuple[str, ...], is_on: bool) -> None:
     assert is_switched_on(switches, "a.b") is is_on
+
+
+async def test_changes_at_the_same_time_are_all_kept(store: ProfileStore) -> None:
+    def adding(number: int) -> Callable[[PortalProfile], PortalProfile]:
+        return lambda profile: replace(profile, events=(*profile.events, f"type{number}.creation"))
+
+    for first in (0, 8):  # without a stored profile, then with one
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(first, first + 8):
+                tasks.create_task(store.change(7, adding(number)))
+    assert len((await store.read(7)).events) == 16
+
+
+async def test_emptied_profile_is_listed_no_more(store: ProfileStore) -> None:
+    await store.change(7, lambda profile: replace(profile, region="NO"))
+    await store.change(7, lambda _: PortalProfile(7))
+    assert (await store.read_all(), (await store.read(7)).is_empty) == ([], True)
 
 
 async def test_change_is_stored(store: ProfileStore) -> None:

@@ -28,6 +28,7 @@ class Permission(StrEnum):
     EXPORT = "export"  # export the audit
     SETTLE = "settle"  # replay and discard dead letters
     PAUSE = "pause"  # pause and resume the work of a portal
+    CONFIGURE = "configure"  # change what is different for a portal: handlers, event types, own settings
     DISCONNECT = "disconnect"  # uninstall the app from a portal
     PRIVACY = "privacy"  # requests of data subjects, with the persons concerned
     REVEAL = "reveal"  # see masked values; needs a reason
@@ -54,6 +55,7 @@ MATRIX: Final[Mapping[Permission, tuple[bool, bool, bool, bool]]] = {
     Permission.EXPORT:   (_,     X,        X,               X),
     Permission.SETTLE:   (_,     X,        _,               X),
     Permission.PAUSE:    (_,     X,        _,               X),
+    Permission.CONFIGURE: (_,    X,        _,               X),
     Permission.DISCONNECT: (_,   _,        _,               X),
     Permission.PRIVACY:  (_,     _,        X,               X),
     Permission.REVEAL:   (_,     _,        X,               X),

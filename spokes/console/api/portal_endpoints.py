@@ -1,13 +1,19 @@
-"""Endpoints of the portals that installed the app. Portals that the actor may not see are a 404."""
+"""Endpoints of portals: those that installed the app, and the settings of any one.
+
+Portals that the actor may not see are a 404.
+"""
 
 from aiohttp import web
 
-from spokes.console.api.request_schemas import PortalQuery, ReasonBody
+from spokes.console.api.request_schemas import PortalQuery, PortalSettingsBody, ReasonBody
 from spokes.console.api.response_schemas import Disconnection
 from spokes.console.api.route import not_found
+from spokes.console.installs.portal_changes import PortalChange
+from spokes.console.installs.portal_settings import PortalSettingsView
 from spokes.console.installs.portal_views import PortalView, matching
 from spokes.console.queries.records import Page
 from spokes.console.web.portal_list import disconnect_named, shown_portals, visible_portals
+from spokes.console.web.portal_settings import change_settings, read_settings
 
 
 async def get_portals(request: web.Request, query: PortalQuery) -> Page[PortalView]:
@@ -28,6 +34,25 @@ async def get_portal(request: web.Request, _: None) -> PortalView:
         raise not_found("portal: it has not installed the app")
     [view] = await shown_portals(request, views)
     return view
+
+
+async def get_settings(request: web.Request, _: None) -> PortalSettingsView:
+    """Return what is different for one portal."""
+    return await read_settings(request)
+
+
+async def set_settings(request: web.Request, body: PortalSettingsBody) -> PortalSettingsView:
+    """Change what is different for one portal."""
+    change = PortalChange(
+        name=body.name,
+        handlers=None if body.handlers is None else ",".join(body.handlers),
+        events=None if body.events is None else ",".join(body.events),
+        region=body.region,
+        time_zone=body.time_zone,
+        currency=body.currency,
+        values=tuple(body.own.items()),
+    )
+    return await change_settings(request, change, body.reason)
 
 
 async def disconnect_portal(request: web.Request, body: ReasonBody) -> Disconnection:

@@ -1,6 +1,6 @@
 """Types of queries and bodies: bounded texts and numbers, no unknown fields, a reason for every action."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema, with_config
@@ -49,6 +49,8 @@ ReferenceText: TypeAlias = Annotated[
         }
     ),
 ]
+SettingText: TypeAlias = Annotated[str, StringConstraints(max_length=200)]
+SettingList: TypeAlias = Annotated[tuple[BoundedText, ...], Field(max_length=200)]
 FingerprintText: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 ReasonText: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 ContactText: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(\d{1,18}|[^\s@]{1,100}@[^\s@]{1,100})$")]
@@ -101,7 +103,7 @@ class _EventFilters(_TimeRange):
 
     def filters(self, action: Action | None = None) -> Filters:
         """Return the filters for the audit store."""
-        values = {field.name: getattr(self, field.name, None) for field in fields(Filters)}
+        values = {each.name: getattr(self, each.name, None) for each in fields(Filters)}
         if action is not None:
             values["action"] = action
         return Filters(**values)
@@ -198,6 +200,25 @@ class ReasonBody:
     """Body of an action: the reason is recorded in the audit."""
 
     reason: ReasonText
+
+
+@with_config(_NO_EXTRA_FIELDS)
+@dataclass(frozen=True, kw_only=True)
+class PortalSettingsBody(ReasonBody):
+    """Body of `POST /portals/{portal}/settings`: only what it names is changed.
+
+    An empty text or list ends a setting. `own` has settings of handlers' own by name.
+    """
+
+    name: SettingText | None = None
+    handlers: SettingList | None = None
+    events: SettingList | None = None
+    region: SettingText | None = None
+    time_zone: SettingText | None = None
+    currency: SettingText | None = None
+    own: Annotated[dict[BoundedText, Annotated[str, StringConstraints(max_length=10_000)]], Field(max_length=100)] = (
+        field(default_factory=dict)
+    )
 
 
 @with_config(_NO_EXTRA_FIELDS)

@@ -30,6 +30,7 @@ from spokes.console.api.request_schemas import (
     GapQuery,
     PersonBody,
     PortalQuery,
+    PortalSettingsBody,
     QuarantineQuery,
     QuarantineSelection,
     ReasonBody,
@@ -47,6 +48,7 @@ from spokes.console.api.response_schemas import (
     TimelineView,
 )
 from spokes.console.api.route import ApiRoute
+from spokes.console.installs.portal_settings import PortalSettingsView
 from spokes.console.installs.portal_views import PortalView
 from spokes.console.quarantine.contents import ContentView
 from spokes.console.queries.budgets import PortalBudget
@@ -126,6 +128,10 @@ ROUTES: Final = (
              portal_endpoints.get_portals, Page[PortalView], PortalQuery),
     ApiRoute("GET", f"/portals/{_PORTAL}", _LOOK, "One portal that installed the app",
              portal_endpoints.get_portal, PortalView),
+    ApiRoute("GET", f"/portals/{_PORTAL}/settings", _LOOK, "What is different for one portal",
+             portal_endpoints.get_settings, PortalSettingsView),
+    ApiRoute("POST", f"/portals/{_PORTAL}/settings", Permission.CONFIGURE, "Change what is different for one portal",
+             portal_endpoints.set_settings, PortalSettingsView, PortalSettingsBody),
     ApiRoute("POST", f"/portals/{_PORTAL}/disconnect", Permission.DISCONNECT, "Uninstall the app from a portal",
              portal_endpoints.disconnect_portal, Disconnection, ReasonBody),
     ApiRoute("POST", f"/portals/{_PORTAL}/pause", _PAUSE, "Pause a portal",

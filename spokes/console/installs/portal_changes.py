@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal, TypeVar
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
@@ -17,10 +17,13 @@ from spokes.portal import PortalSettings, settings_faults
 from spokes.portals.profile import PortalProfile, is_time_zone
 from spokes.portals.profile_store import ProfileStore
 from spokes.portals.published_profiles import publish
+from spokes.portals.store import PortalStore
+from spokes.queue.known_portals import known_portals
 
 _MAX_NAME: Final = 100  # characters
 _MAX_VALUE: Final = 10_000
 _CURRENCY_LETTERS: Final = 3
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,9 @@ def checked_change(change: PortalChange, handlers: AbstractSet[str]) -> Callable
     if change.handlers is not None:
         changes["handlers"] = _switches(change.handlers, handlers)
     if change.events is not None:
-        changes["events"] = tuple(parse_event_types(change.events)) if change.events.strip() else ()
+        changes["events"] = _parsed("events", parse_event_types, change.events.strip()) or ()
     if change.region is not None:
-        changes["region"] = parse_country(change.region.strip()) if change.region.strip() else ""
+        changes["region"] = _parsed("region", parse_country, change.region.strip())
     if change.time_zone is not None:
         if not is_time_zone(change.time_zone.strip()):
             raise ValueError("time zone: must be a name such as Europe/Oslo")
@@ -72,6 +75,16 @@ def checked_change(change: PortalChange, handlers: AbstractSet[str]) -> Callable
     if change.currency is not None:
         changes["currency"] = _currency(change.currency.strip())
     return lambda profile: replace(profile, **changes)  # type: ignore[arg-type]  # each was checked
+
+
+async def is_known(portal_id: int, store: PortalStore, redis: Redis) -> bool:
+    """Return whether this deployment works for a portal, or has done so.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+        RedisError, OSError: Redis does not answer.
+    """
+    return portal_id in await known_portals(redis) or await store.get(portal_id) is not None
 
 
 def checked_values(
@@ -120,7 +133,8 @@ async def change_portal(
         RedisError, OSError: Redis does not answer; a worker publishes a stored change later.
     """
     make = checked_change(change, handlers)
-    checked_values(change.values, store.values(await store.read(portal_id)), classes)
+    if change.values:
+        checked_values(change.values, store.values(await store.read(portal_id)), classes)
 
     def make_all(profile: PortalProfile) -> PortalProfile:
         changed = make(profile)
@@ -152,6 +166,14 @@ def _check_values(cls: type[PortalSettings], values: dict[str, str], names: Abst
             raise ValueError(f"setting: {' '.join(concerned)}") from None
 
 
+def _parsed(name: str, parse: Callable[[str], _Value], text: str) -> _Value | Literal[""]:
+    """Return the value of a text, an empty one as it is; a refusal names the setting."""
+    try:
+        return parse(text) if text else ""
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def _name(text: str) -> str:
     text = text.strip()
     if len(text) > _MAX_NAME or not text.isprintable():
@@ -160,7 +182,7 @@ def _name(text: str) -> str:
 
 
 def _switches(text: str, handlers: AbstractSet[str]) -> tuple[str, ...]:
-    switches = tuple(dict.fromkeys(split_list(text))) if text.strip() else ()
+    switches = tuple(dict.fromkeys(_parsed("handlers", split_list, text.strip()) or ()))
     for name in switches:
         handler = name.removeprefix("-")
         if handler not in handlers:

@@ -12,6 +12,7 @@ from spokes.console.pages import (
     now,
     objects,
     pauses,
+    portal_settings,
     portals,
     privacy,
     quarantine,
@@ -24,7 +25,7 @@ from spokes.console.web.audit_export import export_records
 _LETTER: Final = "/console/dead/{portal:[0-9]{1,18}}/{key:[^/]{1,600}}"
 _CONTENT: Final = "/console/quarantine/{portal:[0-9]{1,18}}/{key:[^/]{1,600}}"
 _INCIDENT: Final = "/console/incidents/{id:[0-9a-f]{8}}"
-_INSTALLED: Final = "/console/portals/{portal:[0-9]{1,18}}"
+_PORTAL: Final = "/console/portals/{portal:[0-9]{1,18}}"
 
 
 def routes() -> list[web.RouteDef]:
@@ -58,8 +59,10 @@ def routes() -> list[web.RouteDef]:
         web.get("/console/gaps", gaps.page),
         web.post("/console/gaps/close", gaps.close),
         web.get("/console/portals", portals.page),
-        web.get(_INSTALLED, portals.portal_page),
-        web.post(_INSTALLED + "/disconnect", portals.disconnect_portal),
+        web.get(_PORTAL, portals.portal_page),
+        web.get(_PORTAL + "/settings", portal_settings.page),
+        web.post(_PORTAL + "/settings", portal_settings.save),
+        web.post(_PORTAL + "/disconnect", portals.disconnect_portal),
         web.get("/console/subscriptions", subscriptions.page),
         web.get("/console/settings", settings.page),
         web.get("/console/static/{name}", assets.asset),

@@ -4,18 +4,21 @@ from typing import Final
 
 from aiohttp import web
 
+from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.installs.portal_views import SORTS, matching
-from spokes.console.web.app_keys import SETTINGS
+from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.console.web.forms import form_text, read_form, required_number, required_reason
 from spokes.console.web.portal_list import disconnect_named, shown_portals, visible_portals
 from spokes.console.web.rendering import render
 from spokes.core import clock
 from spokes.core.errors import HttpProblem
+from spokes.queue.known_portals import known_portals
 
 _PAGE_SIZE: Final = 100
 _STATES: Final = ("installed", "missing_scopes", "needs_reinstall", "paused", "uninstalled")
 _MAX_TEXT: Final = 100  # characters
+_MAX_OTHERS: Final = 20  # portals that did not install the app
 
 
 @requires(Permission.LOOK)
@@ -31,8 +34,10 @@ async def page(request: web.Request) -> web.Response:
     last = max(1, -(-len(views) // _PAGE_SIZE))
     number = min(number, last)
     shown = await shown_portals(request, views[(number - 1) * _PAGE_SIZE : number * _PAGE_SIZE])
+    installed = {view.portal_id for view in everything}
+    others = sorted(filter(request[ACTOR].can_see, await known_portals(request.app[REDIS]) - installed))
     return render(
-        request, "portals.html", views=shown, count=len(views),
+        request, "portals.html", views=shown, count=len(views), others=others[:_MAX_OTHERS],
         total=len(everything), state=state, sort=sort, text=text, number=number, last=last, states=_STATES,
         sorts=tuple(SORTS), now=clock.now_ms(), public_url=request.app[SETTINGS].public_url,
     )  # fmt: skip

@@ -21,7 +21,7 @@ from spokes.console.web.authentication import authenticate
 from spokes.console.web.authorization import authorize
 from spokes.console.web.rendering import problem_response
 from spokes.console.web.request_checks import check_request, malformed_request
-from spokes.core.errors import AuditUnavailable, HttpProblem, RejectedRequest
+from spokes.core.errors import AuditUnavailable, HttpProblem, RejectedRequest, SecretUnreadable
 from spokes.core.redis.key_types import WrongKeyType, wrong_type_sentence
 from spokes.core.request_guard import check_sender, is_https
 from spokes.core.telemetry.metrics import CONSOLE_REQUESTS
@@ -45,6 +45,8 @@ _STATUS_SENTENCES: Final = {
     405: "This address does not accept that method.",
     413: "The request is too large.",
 }
+_STORE: Final = "The audit store does not answer or is not migrated. `spokes doctor` says which."
+_KEYS: Final = "No key of SECRETS_KEY opens what is stored. Put the earlier key back behind the newest one."
 log = structlog.get_logger()
 
 
@@ -145,9 +147,9 @@ def _problem_for(error: Exception, *, is_signed_in: bool) -> HttpProblem:
             return HttpProblem(status, name.lower().replace(" ", "_"), _STATUS_SENTENCES.get(status, f"{name}."))
         case web.RequestPayloadError():  # a body that breaks HTTP's own rules
             return malformed_request()
-        case AuditUnavailable():
-            detail = "The audit store does not answer or is not migrated. `spokes doctor` says which."
-            return HttpProblem(503, error.reason, detail, retry_after_s=5)
+        case AuditUnavailable() | SecretUnreadable():
+            is_store = isinstance(error, AuditUnavailable)
+            return HttpProblem(503, error.reason, _STORE if is_store else _KEYS, retry_after_s=5 if is_store else None)
         case RedisError() | OSError():
             detail = "Redis does not answer. Try again shortly."
             if is_signed_in and isinstance(error, WrongKeyType):

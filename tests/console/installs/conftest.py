@@ -1,6 +1,8 @@
 """Fixtures of installs: HubSpot, the console of an app that customers install, and its store."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +18,17 @@ from spokes.portals.store import PortalStore
 from tests.support.console_visitor import KEY, running_console
 from tests.support.deployment import SECRET
 from tests.support.oauth_hubspot import OAuthHubSpot
+
+OWN = """
+from spokes import Event, PortalSettings, Router, Tools
+class Greeting(PortalSettings):
+    greeting: str
+    limit: int = 3
+router = Router()
+@router.register("contact.creation")
+async def greet(event: Event, tools: Tools) -> None:
+    tools.portal.settings(Greeting)
+"""
 
 
 class Customer:
@@ -75,3 +88,19 @@ async def client(oauth_environ: dict[str, str], redis: Redis, store: PortalStore
 def customer(client: TestClient) -> Customer:
     """A customer's browser."""
     return Customer(client)
+
+
+@pytest.fixture
+def own_environ(
+    oauth_environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    """The settings of a deployment whose handlers have settings of their own."""
+    package = tmp_path / "own_handlers"
+    package.mkdir()
+    (package / "__init__.py").write_text("from spokes import Router\nfrom own_handlers import contacts\n"
+                                         "ROUTER = Router(contacts.router)\n")  # fmt: skip
+    (package / "contacts.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield {**oauth_environ, "HANDLERS": "own_handlers", "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("own_handlers", "own_handlers.contacts"):
+        sys.modules.pop(name, None)

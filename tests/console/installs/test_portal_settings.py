@@ -1,9 +1,6 @@
 """`portals set` and `portals show`: what is different for one portal."""
 
 import asyncio
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import orjson
 import pytest
@@ -15,33 +12,6 @@ from spokes.portals.store import PortalStore
 from tests.console.installs.test_portal_pages import install
 from tests.support.command_line import spokes, spokes_process
 from tests.support.events import recorded
-
-OWN = """
-from spokes import Event, PortalSettings, Router, Tools
-class Greeting(PortalSettings):
-    greeting: str
-    limit: int = 3
-router = Router()
-@router.register("contact.creation")
-async def greet(event: Event, tools: Tools) -> None:
-    tools.portal.settings(Greeting)
-"""
-
-
-@pytest.fixture
-def own_environ(
-    oauth_environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[dict[str, str]]:
-    """The settings of a deployment whose handlers have settings of their own."""
-    package = tmp_path / "own_handlers"
-    package.mkdir()
-    (package / "__init__.py").write_text("from spokes import Router\nfrom own_handlers import contacts\n"
-                                         "ROUTER = Router(contacts.router)\n")  # fmt: skip
-    (package / "contacts.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield {**oauth_environ, "HANDLERS": "own_handlers", "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    for name in ("own_handlers", "own_handlers.contacts"):
-        sys.modules.pop(name, None)
 
 
 async def test_settings_are_stored_published_and_audited(

@@ -2,13 +2,14 @@
 
 import asyncio
 import getpass
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
 
 from spokes.console.audit_store import open_audit_store
-from spokes.console.commands.portal.settings import read_profile, set_portal, shown
+from spokes.console.commands.portal.settings import read_profile, set_portal
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.disconnecting import Operator, disconnect, find_connected
 from spokes.console.installs.oauth_parts import oauth_client, portal_store
@@ -89,15 +90,15 @@ def show(portal_id: PortalArgument, as_json: JsonOption = False) -> None:
     """
     settings = Settings.from_env()
     views = asyncio.run(_one(settings, portal_id))
-    profile, own = asyncio.run(read_profile(settings, portal_id))
+    profile, shown = asyncio.run(read_profile(settings, portal_id))
     if not views and profile.is_empty:
         print_message(f"Portal {portal_id} has not installed the app. `spokes portals list` shows those that have.")
         raise typer.Exit(1)
     if as_json:
         view = asdict(views[0]) if views else {"portal_id": portal_id}
-        print_json(view | {"settings": shown(profile) | {"own": own}})
+        print_json(view | {"settings": asdict(shown)})
     else:
-        print_table(("Field", "Value"), [*(_facts(views[0]) if views else ()), *_settings(profile, own)])
+        print_table(("Field", "Value"), [*(_facts(views[0]) if views else ()), *_settings(profile, shown.own)])
 
 
 @app.command()
@@ -189,7 +190,7 @@ def _row(view: PortalView) -> tuple[object, ...]:
     return *facts, round(view.lag_s), f"{view.calls_used} of {view.calls_limit}", view.dead_letters, token
 
 
-def _settings(profile: PortalProfile, own: list[str]) -> list[tuple[str, object]]:
+def _settings(profile: PortalProfile, own: Sequence[str]) -> list[tuple[str, object]]:
     return [
         ("Handlers", "\n".join(profile.handlers) or "all"),
         ("Event types", "\n".join(profile.events) or "those of the handlers"),

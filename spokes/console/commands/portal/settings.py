@@ -10,7 +10,8 @@ import typer
 from spokes.console.audit_store import open_audit_store
 from spokes.console.installs.disconnecting import Operator
 from spokes.console.installs.oauth_parts import portal_store
-from spokes.console.installs.portal_changes import PortalChange, change_portal
+from spokes.console.installs.portal_changes import PortalChange, change_portal, is_known
+from spokes.console.installs.portal_settings import PortalSettingsView, settings_view
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, ReasonOption, print_json
 from spokes.core.errors import HttpProblem
@@ -19,7 +20,6 @@ from spokes.core.vault import Vault
 from spokes.portal import portal_settings_classes
 from spokes.portals.profile import PortalProfile
 from spokes.portals.profile_store import ProfileStore
-from spokes.queue.known_portals import known_portals
 from spokes.routing import load_router
 
 
@@ -52,30 +52,23 @@ def set_portal(
     if not change.names:
         raise typer.BadParameter("nothing is set: name an option, such as --name. `spokes portals set --help` has all")
     try:
-        profile = asyncio.run(_change(Settings.from_env(), portal_id, change, reason))
+        view = asyncio.run(_change(Settings.from_env(), portal_id, change, reason))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if as_json:
-        print_json(shown(profile))
+        print_json(asdict(view))
     elif change.names == ["name"]:
-        print(
-            f"Portal {portal_id} is called {profile.name}." if profile.name else f"Portal {portal_id} has no name now."
-        )
+        print(f"Portal {portal_id} is called {view.name}." if view.name else f"Portal {portal_id} has no name now.")
     else:
         print(f"Portal {portal_id} is changed: {', '.join(change.names)}. Processes follow within seconds.")
 
 
-def shown(profile: PortalProfile) -> dict[str, object]:
-    """Return a portal's settings for output, without the values of handlers' own."""
-    return {name: value for name, value in asdict(profile).items() if name != "sealed_values"}
-
-
-async def read_profile(settings: Settings, portal_id: int) -> tuple[PortalProfile, list[str]]:
-    """Return a portal's settings, and the names of those of handlers' own."""
+async def read_profile(settings: Settings, portal_id: int) -> tuple[PortalProfile, PortalSettingsView]:
+    """Return a portal's settings, and as they are shown."""
     async with open_audit_store(settings) as engine:
         store = ProfileStore(engine, Vault.from_settings(settings))
         profile = await store.read(portal_id)
-        return profile, sorted(store.values(profile))
+        return profile, settings_view(profile, store)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -85,18 +78,19 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-async def _change(settings: Settings, portal_id: int, change: PortalChange, reason: str) -> PortalProfile:
+async def _change(settings: Settings, portal_id: int, change: PortalChange, reason: str) -> PortalSettingsView:
     router = load_router(settings.handlers)
     async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
-        known = await known_portals(redis)
-        if portal_id not in known and await portal_store(settings, engine).get(portal_id) is None:
+        if not await is_known(portal_id, portal_store(settings, engine), redis):
             raise HttpProblem(404, "not_found", f"Portal {portal_id} is unknown here. Nothing was changed.")
-        return await change_portal(
+        store = ProfileStore(engine, Vault.from_settings(settings))
+        profile = await change_portal(
             portal_id,
             change,
             Operator(getpass.getuser(), reason),
             handlers=frozenset(router.names),
             classes=portal_settings_classes(settings.handlers),
-            store=ProfileStore(engine, Vault.from_settings(settings)),
+            store=store,
             redis=redis,
         )
+        return settings_view(profile, store)
