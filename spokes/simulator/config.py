@@ -73,8 +73,8 @@ class JournalConfig:
     A page holds what was collected for `linger_s` (0: until the next read), at most `max_entries` and `max_bytes`. It
     is kept for `kept_s`; the address of its file works for `url_s`. An unknown or aged-out offset is answered with
     `unknown_offset_status`, for which HubSpot's docs name no number. A second POST of a subscription is answered as
-    `second_post` says: the fields are replaced, the subscription gets a new id, HubSpot keeps what it has, or answers
-    409.
+    `second_post` says: the fields are replaced, the subscription gets a new id, there is a second one beside it,
+    HubSpot keeps what it has, or answers 409.
     """
 
     max_entries: int = 10_000
@@ -87,7 +87,7 @@ class JournalConfig:
     reads_secondly: int = 100
     unknown_offset_status: int = 404
     subscription_calls_secondly: int = 50
-    second_post: Literal["replace", "new_id", "keep", "conflict"] = "replace"
+    second_post: Literal["replace", "new_id", "beside", "keep", "conflict"] = "replace"
 
 
 @dataclass(frozen=True, slots=True)

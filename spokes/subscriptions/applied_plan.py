@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class AppliedPlan:
-    """What an apply changed, as in the plan's lines, and a sentence for each change that HubSpot refused."""
+    """What an apply changed, as in the plan's lines; what HubSpot refused, and what else to know, in sentences."""
 
     done: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)

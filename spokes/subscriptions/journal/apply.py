@@ -1,7 +1,8 @@
 """Carry out a plan of journal subscriptions. The next apply continues an interrupted one.
 
-HubSpot's sources disagree on a second POST: it may replace the fields, make a subscription with a new id, keep what
-there is, or be a conflict. Where it changes nothing, the subscription is deleted and created again, with its filters.
+HubSpot's sources disagree on a second POST: it may replace the fields, make a subscription with a new id in its place
+or beside it, keep what there is, or be a conflict. Where it changes nothing, the subscription is deleted and created
+again, with its filters; one that stays beside its successor is deleted.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
@@ -81,7 +82,13 @@ class _Apply:
             stored = await self._replace(subject, content, stored or remote)
         restored = await self._restore(stored.id, remote, existing, kept, is_again=bool(put.filters))
         self._new_filters |= restored
+        if remote is not None and stored.id != remote.id:
+            await self._api.delete(remote.id)  # HubSpot may keep it beside its successor
         ours = {restored.get(id_, id_) for id_ in entry.filters}
+        if put.is_wanted and {*existing} - entry.filters:
+            self._result.notices.append(
+                f"{subject} has filters of others: creations and changes that none of them lets through do not come."
+            )
         if remote is None:
             ours |= {await self._api.create_filter(stored.id, each) for each in put.new_filters}
         after = JournalLedgerEntry(entry.ours, frozenset(ours))

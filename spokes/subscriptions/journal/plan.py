@@ -80,7 +80,7 @@ def make_plan(
         portals: the portals that may be changed; others keep what they have.
         adopt: add what the portals need and others created to the ledger.
     """
-    by_subject = _by_subject(remote)
+    by_subject = _by_subject(remote, ledger)
     puts: list[Put] = []
     blocked: list[Subject] = []
     adopted: dict[Subject, JournalLedgerEntry] = {}
@@ -140,11 +140,14 @@ def plan_filters(
 
 
 def subjects_with_filters(
-    plan: JournalPlan, remote: Sequence[RemoteJournalSubscription], wanted: Mapping[Subject, Sequence[Filter]]
+    plan: JournalPlan,
+    remote: Sequence[RemoteJournalSubscription],
+    ledger: Mapping[Subject, JournalLedgerEntry],
+    wanted: Mapping[Subject, Sequence[Filter]],
 ) -> list[RemoteJournalSubscription]:
     """Return the subscriptions whose filters must be read: those that exist, and for which filters are wanted."""
     deleted = {each.id for each in plan.deletions}
-    known = _by_subject([each for each in remote if each.id not in deleted])
+    known = _by_subject([each for each in remote if each.id not in deleted], ledger)
     return [known[subject] for subject in wanted if subject in known and subject not in plan.blocked]
 
 
@@ -172,13 +175,23 @@ def _put(
     return Put(subject, content, known, after, pending.filters if pending else ())
 
 
-def _by_subject(remote: Sequence[RemoteJournalSubscription]) -> dict[Subject, RemoteJournalSubscription]:
-    """Return one subscription for each subject: of several, one for all objects."""
+def _by_subject(
+    remote: Sequence[RemoteJournalSubscription], ledger: Mapping[Subject, JournalLedgerEntry]
+) -> dict[Subject, RemoteJournalSubscription]:
+    """Return one subscription for each subject: of several, one for all objects, and of these one that holds ours."""
     by_subject: dict[Subject, RemoteJournalSubscription] = {}
-    for each in sorted(remote, key=lambda known: (known.is_restricted, known.id)):
+    for each in sorted(remote, key=lambda known: (known.is_restricted, not _holds_ours(known, ledger), known.id)):
         if each.subject is not None:
             by_subject.setdefault(each.subject, each)
     return by_subject
+
+
+def _holds_ours(known: RemoteJournalSubscription, ledger: Mapping[Subject, JournalLedgerEntry]) -> bool:
+    entry = ledger.get(known.subject) if known.subject else None
+    if entry is None:
+        return False
+    ours = entry.pending.content if entry.pending else entry.ours
+    return is_same(known.content | ours, known.content)
 
 
 def _whole_portals(

@@ -142,7 +142,7 @@ async def _plan(api: JournalApi, ledger: JournalLedger, wanted: _Wanted, *, adop
         if filters or (subject in entries and entries[subject].filters)
     }  # fmt: skip
     changes = []
-    for each in subjects_with_filters(made, remote, relevant):
+    for each in subjects_with_filters(made, remote, entries, relevant):
         if each.subject is not None:
             existing = await api.filters(each.id)
             changes.append(plan_filters(relevant[each.subject], existing, each, entries.get(each.subject)))

@@ -34,10 +34,11 @@ def print_foreign(count: int) -> None:
 
 
 def print_result(result: AppliedPlan, *, as_json: bool) -> None:
-    """Print what was changed, and what HubSpot refused."""
+    """Print what was changed, what HubSpot refused, and what else there is to know."""
     if as_json:
-        print_json(*({"done": line} for line in result.done), *({"failed": line} for line in result.failures))
+        lines = {"done": result.done, "failed": result.failures, "notice": result.notices}
+        print_json(*({name: line} for name, texts in lines.items() for line in texts))
         return
     print_message(f"Changed in HubSpot: {len(result.done)}. Refused: {len(result.failures)}.")
-    for failure in result.failures:
-        print_message(failure)
+    for sentence in (*result.failures, *result.notices):
+        print_message(sentence)

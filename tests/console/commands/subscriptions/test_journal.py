@@ -128,14 +128,16 @@ async def test_applied_plan_is_empty_and_took_the_fewest_calls(app: App) -> None
     assert app.calls() == {"POST token": 1, "GET 2026-09": 1}
 
 
-@pytest.mark.parametrize("behaviour", ["replace", "new_id", "keep", "conflict"])
+@pytest.mark.parametrize("behaviour", ["replace", "new_id", "beside", "keep", "conflict"])
 async def test_change_succeeds_however_hubspot_answers_a_second_post(app: App, behaviour: str) -> None:
     second_post(app, behaviour)
     app.api.add(**FOREIGN, actions=["DELETE", "UPDATE"], properties=["lastname"]).filters[1] = FILTER
     done = await app.apply()
     assert done.returncode == 0, done
     assert app.held()[f"{PORTAL} OBJECT 0-1"] == ["CREATE", "DELETE", "UPDATE", "email", "lastname"]
+    assert len(app.api.subscriptions) == len(app.held()) + 2  # and the two of the whole app
     assert list(app.subscription().filters.values()) == [FILTER]
+    assert f"OBJECT 0-1 of portal {PORTAL} has filters of others" in done.stderr
     assert await app.changes() == []
     app.register("deal.associationChange")
     assert (await app.apply()).returncode == 0
