@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from redis.exceptions import RedisError
 
 _HELP_OPTIONS: Final = ("--help", "-h")
-_OWN_SETTINGS: Final = (["up"], ["web"], ["worker"], ["new"])  # not those of a running `up`
+_OWN_SETTINGS: Final = (["up"], ["web"], ["worker"], ["journal"], ["new"])  # not those of a running `up`
 _WRITES_PROJECT: Final = (["new"], ["subscriptions"])  # files that others read: a container's user, a colleague
 _EXIT_ERROR: Final = 2  # 1 is a negative answer, such as a broken chain
 
@@ -69,6 +69,9 @@ COMMANDS: Final = (
     ),
     CommandSpec("web", "spokes.console.commands.processes.web:web", "Run the web process.", _RUN),
     CommandSpec("worker", "spokes.console.commands.processes.worker:worker", "Run a worker process.", _RUN),
+    CommandSpec(
+        "journal", "spokes.console.commands.processes.journal:journal", "Run the reader of HubSpot's journal.", _RUN
+    ),
     CommandSpec(
         "serve",
         "spokes.console.commands.processes.serve:serve",

@@ -25,6 +25,7 @@ class DesiredState:
         gaps_by_registration: a sentence for each registration that no single subscription covers.
         target_url: where HubSpot sends events; empty without PUBLIC_URL.
         max_concurrent_requests: how many requests HubSpot may have in flight for one account.
+        owns_concurrency: the deployment sets that number; otherwise it is a default, and what HubSpot has stays.
     """
 
     events: Mapping[SubscribedEvent, tuple[str, ...]]
@@ -32,6 +33,7 @@ class DesiredState:
     gaps_by_registration: Mapping[str, str]
     target_url: str
     max_concurrent_requests: int
+    owns_concurrency: bool = False
 
     @property
     def gaps(self) -> tuple[str, ...]:
@@ -66,8 +68,9 @@ def desired_state(router: Router, settings: Settings) -> DesiredState:
             [f"The handlers register for {len(events)} events, and HubSpot allows an app {MAX_SUBSCRIPTIONS}."]
         )
     return DesiredState(
-        events, scopes, gaps, _target_url(settings.public_url), settings.hubspot_max_concurrent_requests
-    )
+        events, scopes, gaps, _target_url(settings.public_url), settings.hubspot_max_concurrent_requests,
+        "hubspot_max_concurrent_requests" in settings.model_fields_set,
+    )  # fmt: skip
 
 
 def preferred_scope(requirement: ScopeRequirement) -> str:

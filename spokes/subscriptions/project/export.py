@@ -106,13 +106,16 @@ def write_export(folder: Path, export: ProjectExport) -> None:
 
 
 def _set_settings(document: JsonDocument, name: str, desired: DesiredState) -> Iterator[ProjectChange]:
-    """Set where HubSpot sends events, and how many requests at a time."""
+    """Set where HubSpot sends events, and how many requests at a time, where the deployment's settings say so."""
     target_url = desired.target_url or document.get(*_SETTINGS, "targetUrl")
     if not target_url:
         raise ConfigurationError(
             [f"{name} has no targetUrl yet. Set PUBLIC_URL to the URL of the web process, such as https://your-host."]
         )
-    for key, value in (("targetUrl", target_url), ("maxConcurrentRequests", desired.max_concurrent_requests)):
+    limit = document.get(*_SETTINGS, "maxConcurrentRequests")
+    if limit is None or desired.owns_concurrency:
+        limit = desired.max_concurrent_requests
+    for key, value in (("targetUrl", target_url), ("maxConcurrentRequests", limit)):
         before = document.get(*_SETTINGS, key)
         if before != value:
             document.set((*_SETTINGS, key), value)

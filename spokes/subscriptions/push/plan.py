@@ -136,5 +136,6 @@ def _changed_settings(desired: DesiredState, before: PushSettings | None) -> Pus
         raise ConfigurationError(
             ["The app has no target URL yet. Set PUBLIC_URL to the URL of the web process, such as https://your-host."]
         )
-    wanted = PushSettings(target_url, desired.max_concurrent_requests)
+    limit = before.max_concurrent_requests if before and not desired.owns_concurrency else 0
+    wanted = PushSettings(target_url, limit or desired.max_concurrent_requests)
     return None if wanted == before else wanted

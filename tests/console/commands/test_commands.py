@@ -13,7 +13,7 @@ from tests.support.command_line import spokes
 from tests.support.deployment import KEY
 
 # These run until stopped, or write files, or a document in its own format.
-WITHOUT_JSON = {"new", "up", "web", "worker", "serve", "audit export", "privacy export"}
+WITHOUT_JSON = {"new", "up", "web", "worker", "journal", "serve", "audit export", "privacy export"}
 
 
 def leaf_commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:

@@ -161,10 +161,11 @@ def test_package_that_is_called_like_ours_is_a_sentence(command: str, tmp_path: 
 
 
 @pytest.mark.slow
-def test_web_and_worker_are_the_processes_that_python_runs(tmp_path: Path) -> None:
-    sentences = [run_in(tmp_path, command) for command in ("web", "worker")]
-    assert [done.returncode for done in sentences] == [2, 2]
-    assert [done.stderr.partition(" ")[0] for done in sentences] == ["HUBSPOT_CLIENT_SECRET", "HUBSPOT_ACCESS_TOKEN"]
+def test_web_worker_and_journal_are_the_processes_that_python_runs(tmp_path: Path) -> None:
+    missing = {"web": "HUBSPOT_CLIENT_SECRET", "worker": "HUBSPOT_ACCESS_TOKEN", "journal": "HUBSPOT_CLIENT_ID"}
+    sentences = [run_in(tmp_path, command) for command in missing]
+    assert [done.returncode for done in sentences] == [2, 2, 2]
+    assert [done.stderr.partition(" ")[0] for done in sentences] == [*missing.values()]
 
 
 def test_handlers_of_the_current_folder_are_listed(tmp_path: Path) -> None:

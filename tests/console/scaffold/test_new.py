@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spokes.console.cli import COMMANDS
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.scaffold.project_files import Project, project_files
 from spokes.core.version import VERSION
 from spokes.crm.scopes import required_scopes
 from spokes.routing import load_router
 from tests.support.command_line import CompletedCommand, spokes
+from tests.support.deployment import ROOT
 
+ENV_EXAMPLE = ROOT / ".env.example"
 FILES = project_files(Project("my-crm", "my_crm"))
 
 
@@ -93,6 +96,27 @@ def test_files_name_no_address_but_examples() -> None:
     addresses = set(re.findall(r"https?://([^/\"\s`]+)", "\n".join(FILES.values())))
     assert addresses <= {"hooks.example.com", "your-app.herokuapp.com.", "YOUR-HOST"}
     assert "index-url" not in "\n".join(FILES.values())
+
+
+def processes(procfile: str) -> list[str]:
+    return [line.partition(":")[0] for line in procfile.splitlines()]
+
+
+def test_project_is_deployed_as_spokes_itself() -> None:
+    ours, new_ = json.loads((ROOT / "app.json").read_text()), json.loads(FILES["app.json"])
+    differing = {"name", "description", "keywords"}
+    assert {key: new_[key] for key in new_.keys() - differing} == {key: ours[key] for key in ours.keys() - differing}
+    assert processes(FILES["Procfile"]) == processes((ROOT / "Procfile").read_text())
+
+
+def test_project_names_the_variables_of_our_own_example() -> None:
+    names = [re.findall(r"^(\w+)=", text, re.MULTILINE) for text in (FILES[".env.example"], ENV_EXAMPLE.read_text())]
+    assert names[0] == names[1]
+
+
+def test_every_process_of_the_project_is_a_command() -> None:
+    commands = {command.name for command in COMMANDS}
+    assert {line.split()[-1] for line in FILES["Procfile"].splitlines()} <= commands
 
 
 def test_project_stays_within_the_major_version() -> None:

@@ -191,8 +191,36 @@ def test_last_years_host_is_replaced_and_shown(tmp_path: Path) -> None:
     settings_ = {"targetUrl": "https://old.example.com/webhooks/hubspot", "maxConcurrentRequests": 25, "other": 1}
     write(tmp_path, WEBHOOKS, webhooks_of(settings=settings_))
     result = export(tmp_path, "deal.creation")
-    assert read(tmp_path)["settings"] == {"targetUrl": TARGET, "maxConcurrentRequests": 10, "other": 1}
+    assert read(tmp_path)["settings"] == {"targetUrl": TARGET, "maxConcurrentRequests": 25, "other": 1}
     assert '-      "targetUrl": "https://old.example.com/webhooks/hubspot"' in result.diff()
+
+
+@pytest.mark.parametrize(
+    ("in_file", "set_to", "after"), [(25, None, 25), (25, 40, 40), (25, 10, 10), (None, None, 10), (None, 40, 40)]
+)
+def test_limit_of_requests_in_the_file_yields_only_to_a_setting(
+    tmp_path: Path, in_file: int | None, set_to: int | None, after: int
+) -> None:
+    limit = {"maxConcurrentRequests": in_file} if in_file else {}
+    write(tmp_path, WEBHOOKS, webhooks_of(settings={"targetUrl": TARGET, **limit}))
+    export(tmp_path, "deal.creation", max_concurrent_requests=set_to)
+    assert read(tmp_path)["settings"]["maxConcurrentRequests"] == after
+    assert export(tmp_path, "deal.creation", max_concurrent_requests=set_to).texts == {}
+
+
+def test_fields_of_an_app_that_settings_name_for_new_apps_only_stay(tmp_path: Path) -> None:
+    export(tmp_path, "deal.creation")
+    files = {path: json.loads((tmp_path / path).read_text()) for path in ("hsproject.json", APP)}
+    files["hsproject.json"] |= {"name": "theirs", "platformVersion": "2025.2"}
+    files[APP]["config"] |= {"name": "theirs", "description": "theirs", "distribution": "marketplace"}
+    files[APP]["config"]["auth"] |= {"type": "oauth", "redirectUrls": ["https://theirs.example.com/oauth"]}
+    for path, content in files.items():
+        write(tmp_path, path, content)
+    export(tmp_path, "deal.creation", "contact.creation")
+    assert json.loads((tmp_path / "hsproject.json").read_text()) == files["hsproject.json"]
+    config = json.loads((tmp_path / APP).read_text())["config"]
+    assert config["auth"].pop("requiredScopes") != files[APP]["config"]["auth"].pop("requiredScopes")
+    assert config == files[APP]["config"]
 
 
 def test_oauth_app_gets_its_redirect_urls(tmp_path: Path) -> None:

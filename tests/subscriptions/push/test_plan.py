@@ -1,5 +1,6 @@
 """The plan of an applied plan is empty, and subscriptions of others stay, whatever HubSpot and the ledger hold."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from spokes.subscriptions.push.api import PushSettings, RemoteSubscription
 from spokes.subscriptions.push.ledger import LedgerEntry
 from spokes.subscriptions.push.plan import PushPlan, make_plan
 from spokes.subscriptions.subscribed_events import SubscribedEvent
+from tests.subscriptions.desired import URL, desired_of
 
 NOW = 1_795_442_400_000
 EVENTS = st.sampled_from(
@@ -19,10 +21,10 @@ EVENTS = st.sampled_from(
         SubscribedEvent("2-99", "creation"),
     ]
 )
-DESIRED = st.frozensets(EVENTS).map(
-    lambda events: DesiredState(dict.fromkeys(events, ("handler",)), {}, {}, "https://hooks.example.com", 10)
+DESIRED = st.frozensets(EVENTS).map(lambda events: DesiredState(dict.fromkeys(events, ("handler",)), {}, {}, URL, 10))
+SETTINGS = st.one_of(
+    st.none(), st.builds(PushSettings, st.sampled_from(["", "https://old.example.com"]), st.sampled_from([0, 10, 25]))
 )
-SETTINGS = st.one_of(st.none(), st.builds(PushSettings, st.sampled_from(["", "https://old.example.com"]), st.just(10)))
 REMOTE = st.lists(
     st.tuples(st.one_of(EVENTS, st.none()), st.booleans(), st.sampled_from([NOW, NOW - 86_400_000])), max_size=6
 ).map(lambda rows: [RemoteSubscription(number, *row) for number, row in enumerate(rows, 1)])
@@ -95,3 +97,14 @@ def test_only_subscriptions_of_the_ledger_are_deleted(
 @given(DESIRED, REMOTE)
 def test_without_a_ledger_nothing_is_deleted(desired: DesiredState, remote: list[RemoteSubscription]) -> None:
     assert make_plan(desired, None, remote, {}).delete == ()
+
+
+@pytest.mark.parametrize(
+    ("at_hubspot", "set_to", "written"), [(25, None, None), (25, 40, 40), (25, 25, None), (0, None, 10), (0, 40, 40)]
+)
+def test_limit_of_requests_at_hubspot_yields_only_to_a_setting(
+    at_hubspot: int, set_to: int | None, written: int | None
+) -> None:
+    desired = desired_of("contact.creation", max_concurrent_requests=set_to)
+    plan = make_plan(desired, PushSettings(desired.target_url, at_hubspot), [], {}, adopt=False)
+    assert (plan.settings and plan.settings.max_concurrent_requests) == written
