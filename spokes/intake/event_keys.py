@@ -47,6 +47,8 @@ class EventKeys:
 
     def former(self, event: Event) -> tuple[str, ...]:
         """Return the keys by which versions before this one may know the event, if they are other ones than its key."""
+        if event.kind == "propertyChange" and type(event.sent("propertyValue")) is str:  # nearly every event
+            return ()
         identities = _former_identities(event)
         return tuple(self.for_identities(identities)) if identities else ()
 
@@ -131,9 +133,7 @@ def _former_identities(event: Event) -> list[EventIdentity]:
     kind = event.kind
     if kind == "propertyChange":
         value = event.sent("propertyValue")
-        if value is None or type(value) is str:
-            return []
-        return [_with_details(event, (event.property_name, value))]
+        return [] if value is None else [_with_details(event, (event.property_name, value))]
     if kind == "associationChange":
         details = _association_identity(event, as_sent=True)
         return [_with_details(event, details)] if details != _association_identity(event) else []

@@ -3,12 +3,14 @@
 Archived and erased records are not found. The index shows each record as it was before the search lag.
 """
 
+import heapq
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final
 
 from spokes.simulator.api.call import Call, EndpointResponse
 from spokes.simulator.api.parameters import cursor, page_limit, text_member, texts_member
-from spokes.simulator.api.search_filters import check_property, read_filter_groups, sort_key
+from spokes.simulator.api.search_filters import SearchFilter, check_property, read_filter_groups, sort_key
 from spokes.simulator.crm.property_rules import as_text
 from spokes.simulator.crm.records import CrmRecord, as_indexed, record_json
 from spokes.simulator.errors import JsonObject, invalid_request
@@ -44,14 +46,10 @@ def search_objects(call: Call) -> EndpointResponse:
     if lag_s := call.portal.config.search_lag_s:
         indexed_at_ms = round(call.log.at_ms - lag_s * 1000)
         records = (known for record in records if (known := as_indexed(record, indexed_at_ms)) is not None)
-    matches = [
-        record
-        for record in records
-        if _matches_query(record, query)
-        and (not groups or any(all(each.matches(call, record) for each in group) for group in groups))
-    ]
-    _sort(call, matches, body.get("sorts"))
-    page = matches[after : after + limit]
+    if query:
+        records = (record for record in records if _matches_query(record, query))
+    matches = _matching(call, records, groups)
+    page = _first(call, matches, body.get("sorts"), after + limit)[after:]
     response: JsonObject = {
         "total": len(matches),
         "results": [record_json(r, texts_member(body, "properties")) for r in page],
@@ -61,8 +59,24 @@ def search_objects(call: Call) -> EndpointResponse:
     return EndpointResponse(HTTPStatus.OK, response)
 
 
-def _sort(call: Call, records: list[CrmRecord], sorts: object) -> None:
-    """Sort in place by the one sort HubSpot accepts; the default is oldest first."""
+def _matching(
+    call: Call, records: Iterable[CrmRecord], groups: Sequence[Sequence[SearchFilter]]
+) -> Sequence[CrmRecord]:
+    """Return the records that match all filters of a group."""
+    checks = [[each.check(call) for each in group] for group in groups]
+    if len(checks) > 1:
+        return [record for record in records if any(all(check(record) for check in group) for group in checks)]
+    for check in checks[0] if checks else ():
+        records = filter(check, records)
+    return list(records)
+
+
+def _first(call: Call, records: Sequence[CrmRecord], sorts: object, count: int) -> list[CrmRecord]:
+    """Return the first records in the order of the one sort HubSpot accepts, by id within equals; default oldest first.
+
+    Raises:
+        HubSpotError: 400, it is no sort.
+    """
     name, descending = "createdate", False
     if isinstance(sorts, list) and sorts:
         if len(sorts) > 1:
@@ -76,12 +90,16 @@ def _sort(call: Call, records: list[CrmRecord], sorts: object) -> None:
         else:
             name = str(first)
         check_property(call, name)
-    records.sort(key=lambda record: int(record.id))
-    records.sort(key=lambda record: sort_key(record.properties.get(name, "")), reverse=descending)
+    if name == "hs_object_id" and not descending:
+        return heapq.nsmallest(count, records, key=_number_of)
+    in_order = sorted(records, key=_number_of)
+    return sorted(in_order, key=lambda record: sort_key(record.properties.get(name, "")), reverse=descending)[:count]
+
+
+def _number_of(record: CrmRecord) -> int:
+    return int(record.id)
 
 
 def _matches_query(record: CrmRecord, query: str) -> bool:
-    if not query:
-        return True
     texts = [record.properties.get(name, "").lower() for name in _QUERY_PROPERTIES]
     return all(any(word in text for text in texts) for word in query.lower().split())

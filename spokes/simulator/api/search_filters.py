@@ -4,6 +4,7 @@ Source: HubSpot's docs "Search the CRM". Texts of list operators are compared in
 Assumed: an unknown property and a missing operand are refused, and how a text is divided into tokens.
 """
 
+import operator as operators
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -21,6 +22,9 @@ from spokes.simulator.errors import JsonObject, invalid_properties, invalid_requ
 _MAX_GROUPS: Final = 5
 _MAX_FILTERS_PER_GROUP: Final = 6
 _MAX_FILTERS: Final = 18
+_COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    "LT": operators.lt, "LTE": operators.le, "GT": operators.gt, "GTE": operators.ge,
+}  # fmt: skip
 _ASSOCIATIONS: Final = "associations."  # of the pseudo-property that holds the ids of associated records
 _WORD: Final = re.compile(r"\w+")
 
@@ -36,8 +40,18 @@ class SearchFilter(NamedTuple):
     is_enumeration: bool
     to_type: ObjectType | None
 
-    def matches(self, call: Call, record: CrmRecord) -> bool:
-        """Return whether a record matches."""
+    def check(self, call: Call) -> Callable[[CrmRecord], bool]:
+        """Return the function that returns whether a record of the call's type matches."""
+        compare, bound = _COMPARISONS.get(self.operator), _number(self.value)
+        if compare is None or bound is None or self.to_type is not None:
+            return lambda record: self._matches(call, record)
+        if self.name == call.object_type().last_modified:  # a walk over many records compares these two again and again
+            return lambda record: compare(record.updated_at_ms, bound)
+        if self.name == "hs_object_id":
+            return lambda record: compare(int(record.id), bound)
+        return lambda record: self._matches(call, record)
+
+    def _matches(self, call: Call, record: CrmRecord) -> bool:
         operator = _OPERATORS[self.operator]
         if self.to_type is None:
             return operator(record.properties.get(self.name, ""), self)
