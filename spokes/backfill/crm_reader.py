@@ -89,7 +89,7 @@ class CRMReader:
         return (await self.search(Query(Window(since), is_count=True))).page.total
 
     async def with_history(self, ids: Sequence[int]) -> list[Json]:
-        """Return these records with the histories of the planned properties; those that are gone are left out.
+        """Return these records with the histories of what is planned; those that are gone are left out.
 
         Raises:
             CRMError: as `search`.
@@ -119,7 +119,7 @@ class CRMReader:
     async def _read_batch(self, ids: Sequence[int]) -> list[Json]:
         body = {
             "properties": [*self._plan.properties, *self._merge_properties],
-            "propertiesWithHistory": list(self._plan.properties),
+            "propertiesWithHistory": [*self._plan.properties, *([MERGED_IDS] if self._plan.merges else [])],
             "inputs": [{"id": str(object_id)} for object_id in ids],
         }
         request = ApiRequest("POST", self._crm.paths.objects(self._type, "batch", "read"), body=body)

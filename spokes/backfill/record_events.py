@@ -1,8 +1,9 @@
 """Events, in the form of HubSpot's requests, of what a record shows. Pure.
 
 An event whose time and value the record's history names is the one that HubSpot sent, or would have sent: its event key
-is equal, so it is processed once, by push or by backfill. Where a response has no history, the event states the present
-value at the time of the record's last change; so does a merge, because the record names only ids.
+is equal, so it is processed once, by push or by backfill. A merge is dated by the contact's list of merged ids, or by
+the history of the property that names them. Where a response has no history, the event states the present value, or the
+merge, at the time of the record's last change.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +18,7 @@ _TYPE_IDS: Final[Mapping[str, str]] = {name: type_id for type_id, name in OBJECT
 _CLASSIC: Final = frozenset({"contact", "company", "deal", "ticket", "product", "line_item"})
 MERGED_IDS: Final = "hs_merged_object_ids"
 MERGED_CONTACTS: Final = "hs_calculated_merged_vids"  # of contacts: id:epoch ms, separated by semicolons
+_CALCULATED_MS: Final = 60_000  # within which HubSpot has written a property that it calculates, such as the merged ids
 
 
 class Interval(NamedTuple):
@@ -88,18 +90,31 @@ def _merge_events(
     plan: BackfillPlan, portal_id: int, record: Json, interval: Interval, known: Collection[str]
 ) -> Iterator[RawEvent]:
     object_id = int(text_id(record["id"]))
-    times = dict(part.partition(":")[::2] for part in _property(record, MERGED_CONTACTS).split(";") if ":" in part)
+    times = _merge_times(record)
     updated_at = _epoch_ms(record.get("updatedAt"))
+    near = Interval(interval.since, interval.until + _CALCULATED_MS)
     by_time: dict[int, list[int]] = {}
     for merged_id in merged_ids(record):
-        named = times.get(merged_id, "")
-        at = int(named) if named.isascii() and named.isdecimal() else updated_at
-        if merged_id not in known and merged_id != str(object_id) and (not named or at in interval):
+        at = times.get(merged_id, updated_at)
+        if merged_id not in known and merged_id != str(object_id) and (merged_id not in times or at in near):
             by_time.setdefault(at, []).append(int(merged_id))
     for at, ids in by_time.items():
         yield _event(plan, portal_id, "merge", object_id, at) | {
             "primaryObjectId": object_id, "mergedObjectIds": ids, "newObjectId": object_id,
         }  # fmt: skip
+
+
+def _merge_times(record: Json) -> dict[str, int]:
+    """Return by id when records were merged into this one: as the contact lists it, or its history first names it."""
+    histories = record.get("propertiesWithHistory")
+    history = elements(histories, MERGED_IDS) if isinstance(histories, Mapping) and MERGED_IDS in histories else ()
+    times: dict[str, int] = {}
+    for past in history:
+        if at := _epoch_ms(past.get("timestamp")):
+            for merged_id in text_id(past.get("value")).split(";"):
+                times[merged_id.strip()] = min(at, times.get(merged_id.strip(), at))
+    named = (part.partition(":")[::2] for part in _property(record, MERGED_CONTACTS).split(";") if ":" in part)
+    return times | {merged_id.strip(): int(at) for merged_id, at in named if at.isascii() and at.isdecimal()}
 
 
 def _event(plan: BackfillPlan, portal_id: int, kind: str, object_id: int, at: int) -> dict[str, Any]:

@@ -28,8 +28,9 @@ from spokes.backfill.window_walk import is_split
 from spokes.core import clock
 from spokes.core.errors import QueueUnavailable, RecoveryRefused, SpokesError
 from spokes.core.events import RawEvent
+from spokes.core.json_fields import read_id
 from spokes.core.priority import Priority
-from spokes.crm.transport.response_json import Json
+from spokes.crm.transport.response_json import Json, text_id
 from spokes.gaps.gap import Gap, Proof, ProvenInterval
 from spokes.gaps.ledger import GapLedger
 from spokes.intake.classification import Summary
@@ -184,6 +185,9 @@ class BackfillRun:
         if self._plan.properties and ids:
             listed, records = len(ids), await self._reader.with_history(ids)
             self._counts.gone += listed - len(records)
+        elif merged := self._with_merges(records):
+            dated = {text_id(record.get("id")): record for record in await self._reader.with_history(merged)}
+            records = [dated.get(text_id(record.get("id")), record) for record in records]
         known = await self._known_merges(records)
         portal_id = self._backfill.portal_id
         self._counts.records += len(records)
@@ -209,6 +213,11 @@ class BackfillRun:
                 return await self._parts.admission.admit(events, origin=self._backfill.id, priority="import")
             await self._parts.sleep(_ADMISSION_RETRY_S)
         return await self._parts.admission.admit(events, origin=self._backfill.id, priority="import")
+
+    def _with_merges(self, records: Sequence[Json]) -> list[int]:
+        """Return the ids of the records that others were merged into: only a history dates that."""
+        ids = (read_id(record.get("id")) for record in records if self._plan.merges and merged_ids(record))
+        return [object_id for object_id in ids if object_id is not None]
 
     async def _known_merges(self, records: Sequence[Json]) -> set[str]:
         """Return the ids among those merged into these records whose merge is in the audit."""

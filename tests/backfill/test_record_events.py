@@ -84,6 +84,42 @@ def test_merge_of_contacts_is_dated_by_its_own_time() -> None:
     assert (event["mergedObjectIds"], event["occurredAt"]) == ([11], AT)
 
 
+def merged(*history: tuple[str, str], **fields: object) -> dict[str, object]:
+    """Return a record whose history, newest first, names the records that were merged into it."""
+    past = [{"value": value, "timestamp": at} for value, at in history]
+    named = {
+        "properties": {"hs_merged_object_ids": history[0][0]},
+        "propertiesWithHistory": {"hs_merged_object_ids": past},
+    }
+    return record(**{**named, **fields})
+
+
+def test_merge_is_dated_by_the_first_history_entry_that_names_it() -> None:
+    events = list(record_events(PLAN, 7, merged(("11;12;13", LATER), ("11;12", IN), ("11", BEFORE)), INTERVAL))
+    assert [(event["mergedObjectIds"], event["occurredAt"]) for event in events] == [([12], AT)]
+
+
+def test_merge_dated_by_a_history_has_the_key_of_the_event_that_hubspot_sends() -> None:
+    (event,) = record_events(PLAN, 7, merged(("11;12", IN)), INTERVAL)
+    pushed = {
+        "eventId": 5, "portalId": 7, "occurredAt": AT, "subscriptionType": "contact.merge", "objectId": 17,
+        "primaryObjectId": 12, "mergedObjectIds": [11], "newObjectId": 17, "numberOfPropertiesMoved": 3,
+    }  # fmt: skip
+    assert KEYS(Event(event)) == KEYS(Event(pushed))
+
+
+def test_merge_whose_property_was_calculated_after_the_interval_is_an_event() -> None:
+    end = Interval(INTERVAL.since, AT - 2000)
+    (event,) = record_events(PLAN, 7, merged(("11", IN)), end)
+    assert event["mergedObjectIds"] == [11]
+
+
+@pytest.mark.parametrize("unreadable", [{"hs_merged_object_ids": None}, {"hs_merged_object_ids": "x"}, {}, None, [1]])
+def test_merge_without_a_readable_history_is_dated_by_the_last_change(unreadable: object) -> None:
+    (event,) = record_events(PLAN, 7, merged(("11", IN), updatedAt=LATER, propertiesWithHistory=unreadable), INTERVAL)
+    assert (event["mergedObjectIds"], event["occurredAt"]) == ([11], AT + 6_790_000)
+
+
 @pytest.mark.parametrize(
     ("object_type", "expected"),
     [("deal", ("deal.creation", None)), ("note", ("object.creation", "0-46")), ("2-123", ("object.creation", "2-123"))],

@@ -7,7 +7,7 @@ from spokes.backfill.store import BackfillState
 from spokes.core.errors import RecoveryRefused
 from spokes.gaps.gap import GapCause, MissedInterval, Proof
 from spokes.simulator.config import PortalConfig
-from tests.backfill.conftest import HOUR_MS, World
+from tests.backfill.conftest import HOUR_MS, PLAN, World
 from tests.support.deployment import TOKEN
 
 PHONE_ONLY = BackfillPlan("contact", ("phone",), creations=False, deletions=False, merges=False, is_complete=False)
@@ -94,6 +94,28 @@ async def test_merge_of_the_outage_is_an_event_once(world: World) -> None:
     merges = [(kind, id_) for kind, id_, *_ in await world.queued() if kind == "contact.merge"]
     assert merges == [("contact.merge", survivor.id)]
     assert (await world.run(world.new_backfill())).backfill.counts.admitted == 0
+
+
+MERGES_ONLY = BackfillPlan("contact", (), creations=False, deletions=False, merges=True)
+
+
+@pytest.mark.parametrize("plan", [PLAN, MERGES_ONLY])
+async def test_merge_that_was_pushed_is_known(world: World, plan: BackfillPlan) -> None:
+    primary, other = world.contact(1), world.contact(2)
+    world.hands.advance(10 * 3600)
+    survivor = world.sim.crm.merge(primary, other, world.sim.portal.config.own_source)
+    pushed = {
+        "eventId": 1, "portalId": world.portal_id, "occurredAt": survivor.updated_at_ms, "objectId": int(survivor.id),
+        "subscriptionType": "contact.merge", "primaryObjectId": int(primary.id), "mergedObjectIds": [int(other.id)],
+        "newObjectId": int(survivor.id), "numberOfPropertiesMoved": 0,
+    }  # fmt: skip
+    assert (await world.source.admit([pushed]))["admitted"] == 1
+    world.hands.advance(1)
+    world.change(survivor, phone="7")
+    world.hands.advance(20 * 3600)
+    result = await world.run(world.new_backfill(plan), plan)
+    assert [kind for kind, *_ in await world.queued() if kind == "contact.merge"] == []
+    assert result.backfill.counts.known == 1
 
 
 async def test_paused_backfill_continues_from_its_checkpoint(world: World) -> None:

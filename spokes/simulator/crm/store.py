@@ -187,7 +187,8 @@ class CrmStore:
             self.associations.move(record.ref, survivor.ref)
         survivor.write({**written, "hs_object_id": survivor.id}, self._clock.now_ms(), source)
         merge = Merge(primary.id, (other.id,), survivor.id, len(moved))
-        self._on_change(replace(self._build_change(ChangeKind.MERGE, survivor, source), merge=merge))
+        change = self._build_change(ChangeKind.MERGE, survivor, source)
+        self._on_change(replace(change, at_ms=survivor.updated_at_ms, merge=merge))
         return survivor
 
     def erase(self, record: CrmRecord, source: ChangeSource) -> None:
