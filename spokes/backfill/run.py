@@ -1,7 +1,8 @@
 """Run one backfill: read, make events, admit them, store the checkpoint; then prove the gaps that it covers.
 
 The checkpoint moves only after the events of its pages are admitted, in order. A process that is killed leaves pages to
-be read again; their events are known by then. While a page's events are made and admitted, the next pages are read.
+be read again; their events are known by then. While a page's events are made and admitted, the next pages are read,
+and those of the next windows are searched (`search_ahead`).
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from spokes.backfill.checkpoint import BackfillCheckpoint, Counts
 from spokes.backfill.crm_reader import CRMReader
 from spokes.backfill.plan import BackfillPlan
 from spokes.backfill.record_events import Interval, archived_events, merged_ids, record_events
+from spokes.backfill.search_ahead import SearchAhead
 from spokes.backfill.store import Backfill, BackfillState, BackfillStore
 from spokes.backfill.window_walk import is_split
 from spokes.core import clock
@@ -131,16 +133,19 @@ class BackfillRun:
         walk = self._checkpoint.walk
         in_flight: deque[tuple[asyncio.Task[None], BackfillCheckpoint]] = deque()
         try:
-            while (query := walk.next_query()) is not None:
-                if query.window.until is None:
-                    await self._wait_for_index()
-                page, records = await self._reader.search(query)
-                is_read = not query.is_count and not is_split(query, page)
-                walk = walk.advance(query, page)
-                task = asyncio.create_task(self._admit_records(records if is_read else (), page.ids if is_read else ()))
-                in_flight.append((task, replace(self._checkpoint, walk=walk)))
-                if len(in_flight) >= _PAGES_IN_FLIGHT:
-                    await self._commit(*in_flight.popleft())
+            async with SearchAhead(self._reader.search) as ahead:
+                while (query := walk.next_query()) is not None:
+                    if query.window.until is None:
+                        await self._wait_for_index()
+                    page, records = await ahead.page(walk, query)
+                    is_read = not query.is_count and not is_split(query, page)
+                    walk = walk.advance(query, page)
+                    task = asyncio.create_task(
+                        self._admit_records(records if is_read else (), page.ids if is_read else ())
+                    )
+                    in_flight.append((task, replace(self._checkpoint, walk=walk)))
+                    if len(in_flight) >= _PAGES_IN_FLIGHT:
+                        await self._commit(*in_flight.popleft())
             while in_flight:
                 await self._commit(*in_flight.popleft())
         finally:
