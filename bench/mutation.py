@@ -34,8 +34,8 @@ class MutationTarget(NamedTuple):
 MODULES: Final = {
     "signature": MutationTarget(("spokes/core/signature.py",), ("tests/core/test_signature.py",)),
     "admission": MutationTarget(
-        ("spokes/intake/admission.py", "spokes/intake/admission.lua"),
-        ("tests/intake/test_admission.py", "tests/intake/test_dedupe_marks.py"),
+        ("spokes/intake/admission.py", "spokes/intake/admission.lua", "spokes/intake/dedupe/mark_sets.lua"),
+        ("tests/intake/test_admission.py", "tests/intake/dedupe/test_marks.py"),
     ),
     "resolution": MutationTarget(("workers/lanes/resolution.py",), ("tests/workers/lanes/test_resolution.py",)),
     "rate_budget": MutationTarget(

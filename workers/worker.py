@@ -73,6 +73,7 @@ from workers.upkeep.blocked_worker import end_blocked_worker
 from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
 from workers.upkeep.left_traces import EXAMINE_EVERY_S, LeftTraces
 from workers.upkeep.loop_watchdog import Watchdog
+from workers.upkeep.nightly_reconciliation import NightlyReconciliation
 from workers.upkeep.portal_settings import publish_profiles
 
 _POLL_S: Final = 0.5  # a fallback: a message wakes us for each queued job
@@ -172,9 +173,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
             background.start("default queue", partial(DefaultQueueWatch(redis).run, outage, "default queue"))
             background.start("archiver", partial(archiver.run, outage=outage))
             _start_alerts(background, settings, redis, outage)
-            background.start(
-                "periodic jobs", partial(schedule.run_schedule, settings, redis, crm, outage, "periodic jobs")
-            )
+            _start_upkeep(background, settings, redis, crm, router=router, outage=outage)
             traces = LeftTraces(redis, router, settings)
             await traces.examine()  # before their events are claimed again
             background.every(EXAMINE_EVERY_S, "left traces", traces.examine)
@@ -279,6 +278,15 @@ async def _publish_progress(settings: Settings, worker: ArqBatchWorker, parts: W
     )
     runs = long_running(worker.started_at, handlers, worker.holder, clock.now_ms(), overdue_s)
     await publish_running(parts.redis, worker.holder, runs)
+
+
+def _start_upkeep(
+    background: Background, settings: Settings, redis: Redis, crm: CRM, *, router: Router, outage: RedisOutage
+) -> None:
+    background.start("periodic jobs", partial(schedule.run_schedule, settings, redis, crm, outage, "periodic jobs"))
+    if settings.nightly_reconciliation:
+        nightly = NightlyReconciliation(settings, redis, crm, router)
+        background.start("reconciliation", partial(nightly.run, outage, "reconciliation"))
 
 
 def _start_alerts(background: Background, settings: Settings, redis: Redis, outage: RedisOutage) -> None:

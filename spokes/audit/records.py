@@ -54,6 +54,7 @@ class Action(StrEnum):
     BACKFILL = (
         "backfill"  # a backfill was started, continued, paused, cancelled, stopped or finished; `detail` says what
     )
+    RECONCILED = "reconciled"  # a day of HubSpot's records was compared with the audit; `detail` has the counts
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an unreadable stream entry; its content is not kept
     STREAM_FORGED = "stream.forged"  # by the archiver: a stream entry without our signature; its content is not kept
     RETENTION = "retention"  # nightly: what was purged because its retention time was over

@@ -18,7 +18,7 @@ _TYPE_IDS: Final[Mapping[str, str]] = {name: type_id for type_id, name in OBJECT
 _CLASSIC: Final = frozenset({"contact", "company", "deal", "ticket", "product", "line_item"})
 MERGED_IDS: Final = "hs_merged_object_ids"
 MERGED_CONTACTS: Final = "hs_calculated_merged_vids"  # of contacts: id:epoch ms, separated by semicolons
-_CALCULATED_MS: Final = 60_000  # within which HubSpot has written a property that it calculates, such as the merged ids
+CALCULATED_MS: Final = 60_000  # within which HubSpot has written a property that it calculates, such as the merged ids
 
 
 class Interval(NamedTuple):
@@ -32,7 +32,13 @@ class Interval(NamedTuple):
 
 
 def record_events(
-    plan: BackfillPlan, portal_id: int, record: Json, interval: Interval, known_merges: Collection[str] = ()
+    plan: BackfillPlan,
+    portal_id: int,
+    record: Json,
+    interval: Interval,
+    known_merges: Collection[str] = (),
+    *,
+    is_dated_only: bool = False,
 ) -> Iterator[RawEvent]:
     """Yield the events of a record that exists.
 
@@ -42,6 +48,7 @@ def record_events(
         record: as HubSpot returned it; with `propertiesWithHistory` if properties are read.
         interval: of the changes.
         known_merges: ids of merged records whose merge was received before.
+        is_dated_only: leave out events whose time the record does not name.
     """
     if (object_id := _object_id(record)) is None:
         return
@@ -49,11 +56,13 @@ def record_events(
     if plan.creations and created_at in interval:
         yield _event(plan, portal_id, "creation", object_id, created_at)
     for name in plan.properties:
+        if is_dated_only and not has_history(record, name):
+            continue
         if (change := _newest_change(record, name, interval)) is not None:
             at, fields = change
             yield _event(plan, portal_id, "propertyChange", object_id, at) | {"propertyName": name} | fields
     if plan.merges:
-        yield from _merge_events(plan, portal_id, record, interval, known_merges)
+        yield from _merge_events(plan, portal_id, record, interval, known_merges, is_dated_only=is_dated_only)
 
 
 def archived_events(plan: BackfillPlan, portal_id: int, record: Json, interval: Interval) -> Iterator[RawEvent]:
@@ -70,13 +79,18 @@ def merged_ids(record: Json) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part.isascii() and part.isdecimal()))
 
 
+def has_history(record: Json, name: str) -> bool:
+    """Return whether a response has the history of a property; one that was never set may have none."""
+    histories = record.get("propertiesWithHistory")
+    return isinstance(histories, Mapping) and name in histories
+
+
 def _newest_change(record: Json, name: str, interval: Interval) -> tuple[int, dict[str, object]] | None:
     """Return time and fields of a property's newest change in the interval, None if there is none."""
-    histories = record.get("propertiesWithHistory")
-    history = elements(histories, name) if isinstance(histories, Mapping) and name in histories else None
-    if history is None:  # the response has no history: the present value, at the last change
+    if not has_history(record, name):  # the present value, at the last change
         at, value = _epoch_ms(record.get("updatedAt")), _property(record, name)
         return (at, {"propertyValue": value}) if at in interval else None
+    history = elements(record["propertiesWithHistory"], name)
     changes = [(at, past) for past in history if (at := _epoch_ms(past.get("timestamp"))) in interval]
     if not changes:
         return None
@@ -87,16 +101,23 @@ def _newest_change(record: Json, name: str, interval: Interval) -> tuple[int, di
 
 
 def _merge_events(
-    plan: BackfillPlan, portal_id: int, record: Json, interval: Interval, known: Collection[str]
+    plan: BackfillPlan,
+    portal_id: int,
+    record: Json,
+    interval: Interval,
+    known: Collection[str],
+    *,
+    is_dated_only: bool,
 ) -> Iterator[RawEvent]:
     object_id = int(text_id(record["id"]))
-    times = _merge_times(record)
+    times = merge_times(record)
     updated_at = _epoch_ms(record.get("updatedAt"))
-    near = Interval(interval.since, interval.until + _CALCULATED_MS)
+    near = Interval(interval.since, interval.until + CALCULATED_MS)
     by_time: dict[int, list[int]] = {}
     for merged_id in merged_ids(record):
         at = times.get(merged_id, updated_at)
-        if merged_id not in known and merged_id != str(object_id) and (merged_id not in times or at in near):
+        is_in_interval = at in near if merged_id in times else not is_dated_only
+        if merged_id not in known and merged_id != str(object_id) and is_in_interval:
             by_time.setdefault(at, []).append(int(merged_id))
     for at, ids in by_time.items():
         yield _event(plan, portal_id, "merge", object_id, at) | {
@@ -104,10 +125,9 @@ def _merge_events(
         }  # fmt: skip
 
 
-def _merge_times(record: Json) -> dict[str, int]:
+def merge_times(record: Json) -> dict[str, int]:
     """Return by id when records were merged into this one: as the contact lists it, or its history first names it."""
-    histories = record.get("propertiesWithHistory")
-    history = elements(histories, MERGED_IDS) if isinstance(histories, Mapping) and MERGED_IDS in histories else ()
+    history = elements(record["propertiesWithHistory"], MERGED_IDS) if has_history(record, MERGED_IDS) else ()
     times: dict[str, int] = {}
     for past in history:
         if at := _epoch_ms(past.get("timestamp")):

@@ -14,14 +14,11 @@ from typing import Final, Protocol
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.records import Action
-from spokes.audit.sql.queries import fetch
-from spokes.audit.sql.tables import RECORDS
 from spokes.backfill.checkpoint import BackfillCheckpoint, Counts
 from spokes.backfill.crm_reader import CRMReader
+from spokes.backfill.known_merges import known_merges
 from spokes.backfill.plan import BackfillPlan
 from spokes.backfill.record_events import Interval, archived_events, merged_ids, record_events
 from spokes.backfill.search_ahead import SearchAhead
@@ -227,14 +224,7 @@ class BackfillRun:
     async def _known_merges(self, records: Sequence[Json]) -> set[str]:
         """Return the ids among those merged into these records whose merge is in the audit."""
         ids = {merged_id for record in records for merged_id in merged_ids(record)} if self._plan.merges else set()
-        if not ids:
-            return set()
-        query = select(RECORDS.c.object_id).where(
-            RECORDS.c.object_id.in_(sorted(ids)),
-            RECORDS.c.action == Action.OBJECT_MERGED,
-            RECORDS.c.portal_id == self._backfill.portal_id,
-        )
-        return {str(row["object_id"]) for row in await fetch(self._parts.engine, query)}
+        return await known_merges(self._parts.engine, self._backfill.portal_id, ids)
 
     async def _prove(self) -> tuple[Gap, ...]:
         """Close what this backfill proves: all events of the type in the interval, if nothing is left out."""

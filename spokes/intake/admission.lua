@@ -18,7 +18,6 @@
 -- not stored, and none of its marks stay: the caller removes those events and calls again. The same holds for a request
 -- whose marks cannot be stored because a key of theirs holds another type of value: it has the index -1.
 
-local MARKS_PER_SET = 200 -- on average; the fullest sets have little more than twice that
 local QUEUE, IMPORT_QUEUE, AUDIT_STREAM, WAKE_CHANNEL = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, pcall, floor = redis.call, redis.pcall, math.floor
 
@@ -34,15 +33,6 @@ end
 -- Return the next `count` arguments.
 local function next_args(count)
   return unpack(ARGV, skip_args(count))
-end
-
--- The largest power of two that is at most `number`.
-local function power_within(number)
-  local power = 1
-  while power * 2 <= number do
-    power = power * 2
-  end
-  return power
 end
 
 -- Return the reply of a command, or its error if the key holds another type of value; any other error ends the script.

@@ -27,8 +27,8 @@ from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUES, WAKE_CHANNEL, WRITE_PROBE
 from spokes.core.redis.scripts import read_script
-from spokes.intake import dedupe_marks
 from spokes.intake.classification import ClassifiedDelivery
+from spokes.intake.dedupe import marks as dedupe_marks
 from spokes.intake.folding import PendingRequest, StoredTogether, fold, pending_request
 from spokes.intake.redeliveries import duplicate_records, is_recorded, redelivery_id
 from spokes.intake.redelivery_counts import RedeliveryCounts
@@ -43,7 +43,7 @@ _FSYNC_TIMEOUT_MS: Final = 3_000  # HubSpot waits 5 s; an append-only file is wr
 _MARKS_REFUSED: Final = -1  # in place of the index of a known event: a key of the marks holds another type of value
 _KEYS: Final = (*(QUEUES[priority] for priority in PRIORITIES), AUDIT_STREAM, WAKE_CHANNEL)
 _QUEUE_KEY: Final[Mapping[Priority, int]] = {priority: at for at, priority in enumerate(PRIORITIES, 1)}  # in _KEYS
-_SCRIPT: Final = read_script(__file__, "admission.lua")
+_SCRIPT: Final = read_script(__file__, "dedupe/mark_sets.lua", "admission.lua")
 _ENCODE_JSON: Final = Encoder().encode
 # A full group is sent at once, up to six calls at a time: it gains nothing by waiting for more deliveries, and Redis
 # can work on it already. Smaller groups are sent one after the other: with two at a time, groups were half as large

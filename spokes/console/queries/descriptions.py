@@ -102,6 +102,7 @@ _ACTION_TEXTS: Final[Mapping[str, str]] = {
     Action.INCIDENT_EXPORTED: "An incident was exported",
     Action.SUBSCRIPTION_CHANGED: "A subscription or the settings of the HubSpot app were changed",
     Action.OBJECT_MERGED: "Merged into another record",
+    Action.RECONCILED: "A day of HubSpot's records was compared with the audit",
     Action.STREAM_UNREADABLE: "An entry of the audit stream was not a record",
     Action.RETENTION: "Expired records were purged",
     Action.ALERT_BEGAN: "An alert began",

@@ -34,6 +34,7 @@ WRITE_PROBE: Final = "spokes:probe"
 WEB_HEARTBEAT: Final = "spokes:gaps:heartbeat"
 GAP_REPORTS: Final = "spokes:gaps:reports"
 OPEN_GAPS: Final = "spokes:gaps:open"
+RECONCILIATION_LEADER: Final = "spokes:gaps:reconciliation"
 WAKE_CHANNEL: Final = "spokes:wake"
 AUDIT_STREAM: Final = "spokes:audit"
 AUDIT_CHAIN_END: Final = "spokes:audit:end"
@@ -75,6 +76,11 @@ PORTAL_PROFILES: Final = "spokes:portal_settings"
 REFRESHES: Final = "spokes:oauth:refreshes"
 APP_BACKOFF: Final = "spokes:oauth:backoff"
 CONSOLE_USERS: Final = "spokes:console:users"
+
+
+def reconciled_day(portal_id: int, object_type: str) -> str:
+    """Return the key of the newest day that was compared with HubSpot's records of a type."""
+    return f"spokes:{portal_id}:reconciled:{object_type}"
 
 
 def foreign_value(name: str) -> str:

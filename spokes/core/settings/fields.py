@@ -127,6 +127,7 @@ class Settings(BaseSettings):
     dedupe_hours: int = Field(48, ge=25, le=8760, description="lifetime of dedupe marks; HubSpot retries for 24 h")
     journal: bool = False  # whether the web process runs the reader of HubSpot's journal too
     # Workers
+    nightly_reconciliation: bool = False  # whether HubSpot's records of each day are compared with the audit
     handlers: PackageName = "handlers"
     max_deliveries: int = Field(200, ge=1, le=100_000, description="deliveries one worker process runs at a time")
     max_objects: int = Field(200, ge=1, le=100_000, description="CRM objects one worker process works on at a time")

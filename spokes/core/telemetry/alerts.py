@@ -24,6 +24,7 @@ class Alert(StrEnum):
     JOURNAL_EXPIRING = "journal_expiring"
     EVENTS_LOST = "events_lost"
     GAPS_OPEN = "gaps_open"
+    RECONCILIATION_FAILED = "reconciliation_failed"
     CLAIMS_STOPPED = "claims_stopped"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     AUDIT_BACKLOG = "audit_backlog"
@@ -148,6 +149,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.GAPS_OPEN: (
         "Events may have been missed in an interval, and nothing has proven yet that none was.",
         "`spokes gaps list` names the intervals; `spokes backfill` reads the records that changed in them.",
+    ),
+    Alert.RECONCILIATION_FAILED: (
+        "Yesterday's records of some portals could not be compared with the audit. It is tried again every 15 minutes.",
+        "`error` says why. `spokes gaps reconcile --day DATE` compares a day that has passed since.",
     ),
     Alert.AUDIT_UNAVAILABLE: (
         "The audit store does not answer. Audit records wait in Redis, and none is lost.",

@@ -95,6 +95,9 @@ UNSUCCESSFUL_RUNS: Final = _counter(
 HANDLER_SECONDS: Final = _durations(
     "handler_seconds", "One run of a handler, including its waits for the rate budget", _CALL_BUCKETS_S, "handler"
 )
+RECONCILED_EVENTS: Final = _counter(
+    "reconciled_events", "Events that HubSpot's records show, by whether they had arrived", "result"
+)
 LAG_SECONDS: Final = _durations("lag_seconds", "From an event's occurredAt to its final outcome", _LAG_BUCKETS_S)
 
 # HubSpot

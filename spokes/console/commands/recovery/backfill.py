@@ -18,6 +18,7 @@ from spokes.backfill.store import Backfill, BackfillState, BackfillStore, first_
 from spokes.backfill.window_walk import Walk
 from spokes.console.audit_store import open_audit_store
 from spokes.console.commands.recovery.backfill_tables import print_results
+from spokes.console.commands.recovery.chosen_portals import chosen_portals
 from spokes.console.installs.portal_credentials import open_crm
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, Progress, YesOption, confirm, print_json, print_message, progress
@@ -185,7 +186,8 @@ async def _backfill(
     async with BackfillSession(settings) as session:
         plan = plan_for(session.router, request.object_type, request.properties, request.handler)
         backfills = [
-            await _prepare(session, plan, portal_id, request) for portal_id in _portals(session, request.portal_id)
+            await _prepare(session, plan, portal_id, request)
+            for portal_id in chosen_portals(session.portals, request.portal_id)
         ]
         _show_estimates(session, plan, backfills, as_json=as_json and dry_run)
         if dry_run:
@@ -203,15 +205,6 @@ async def _backfill(
                 print_message(f"Backfill {earlier.id} of portal {earlier.portal_id} is not finished; it continues.")
                 started.append(await session.store.claim(earlier.id, session.runner))
         return await session.run(started)
-
-
-def _portals(session: BackfillSession, portal_id: int | None) -> list[int]:
-    if portal_id is not None and portal_id not in session.portals:
-        names = ", ".join(map(str, session.portals)) or "none"
-        raise RecoveryRefused(f"There are no credentials for portal {portal_id}. Portals with credentials: {names}.")
-    if not session.portals:
-        raise RecoveryRefused("There are no credentials for any portal. Set HUBSPOT_ACCESS_TOKEN, or install the app.")
-    return [portal_id] if portal_id is not None else list(session.portals)
 
 
 async def _prepare(session: BackfillSession, plan: BackfillPlan, portal_id: int, request: _Request) -> Backfill:

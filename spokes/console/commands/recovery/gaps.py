@@ -10,6 +10,7 @@ import typer
 from spokes.backfill.recovery_report import RecoveryReport, recovery_report
 from spokes.backfill.store import BackfillStore
 from spokes.console.audit_store import open_audit_store
+from spokes.console.commands.recovery.reconcile import reconcile
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table
 from spokes.core.settings import Settings
 from spokes.gaps.gap import ALL_PORTALS, ALL_SCOPES, Gap
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Show the intervals in which events may have been missed, and close one by hand. See docs/recovery.md.",
 )
 
+app.command()(reconcile)
 GapArgument = Annotated[str, typer.Argument(help="The gap's id.", metavar="GAP")]
 
 

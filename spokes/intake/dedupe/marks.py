@@ -16,7 +16,7 @@ import orjson
 from spokes.core.redis.keys import dedupe_marks_prefix
 from spokes.intake.classification import AdmissionEvent
 
-_HOUR_MS: Final = 3_600_000
+HOUR_MS: Final = 3_600_000
 _FORMER_KEYS: Final = attrgetter("former_keys")
 _REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -33,15 +33,15 @@ def script_args(
         dedupe_ttl_s: how long a mark is kept at least, in seconds.
     """
     keys, owners = _keys_and_owners(events)
-    hours = {event.occurred_at // _HOUR_MS for event in events}
+    hours = {event.occurred_at // HOUR_MS for event in events}
     positions_by_hour: dict[int, list[int]] = {hour: [] for hour in hours}  # left empty if there is only one hour
     if len(hours) > 1:
         for position, owner in enumerate(owners or range(len(events))):
-            positions_by_hour[events[owner].occurred_at // _HOUR_MS].append(position)
+            positions_by_hour[events[owner].occurred_at // HOUR_MS].append(position)
     args: list[bytes | str | int] = [len(positions_by_hour)]
     for hour, positions in positions_by_hour.items():
         expires_at, is_extended = _expiry(hour, now_ms // 1000, dedupe_ttl_s)
-        marks, numbers = _marks_and_set_numbers([keys[position] for position in positions] if positions else keys)
+        marks, numbers = marks_and_set_numbers([keys[position] for position in positions] if positions else keys)
         indexes = [owners[position] for position in positions] if owners and positions else owners or positions
         marks_json = orjson.dumps((marks, numbers, indexes))
         args += [dedupe_marks_prefix(portal_id, hour), expires_at, int(is_extended), marks_json]
@@ -58,7 +58,7 @@ def _keys_and_owners(events: Sequence[AdmissionEvent]) -> tuple[list[str], list[
     return [key for key, _ in owned], [index for _, index in owned]
 
 
-def _marks_and_set_numbers(keys: list[str]) -> tuple[list[str], tuple[int, ...]]:
+def marks_and_set_numbers(keys: list[str]) -> tuple[list[str], tuple[int, ...]]:
     """Return the marks, as decimal text because Lua's numbers are exact to 53 bits only, and the marks' numbers."""
     digests = bytes.fromhex("".join(keys))  # ten bytes each; the mark is the first eight without their last four bits
     upper = unpack(f">{'Q2x' * len(keys)}", digests)
@@ -72,6 +72,6 @@ def _expiry(hour: int, now_s: int, dedupe_ttl_s: int) -> tuple[int, bool]:
     All events of an hour that arrive in time share one expiry. For late events, and for senders with a wrong clock,
     the expiry is counted from now.
     """
-    expires_at = (hour + 1) * (_HOUR_MS // 1000) + dedupe_ttl_s
-    earliest, latest = now_s + dedupe_ttl_s, now_s + dedupe_ttl_s + 2 * (_HOUR_MS // 1000)
+    expires_at = (hour + 1) * (HOUR_MS // 1000) + dedupe_ttl_s
+    earliest, latest = now_s + dedupe_ttl_s, now_s + dedupe_ttl_s + 2 * (HOUR_MS // 1000)
     return min(max(expires_at, earliest), latest), not earliest <= expires_at <= latest

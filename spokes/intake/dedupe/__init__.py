@@ -1,0 +1,1 @@
+"""Dedupe marks: which events were admitted; admission.lua adds them."""
