@@ -3,7 +3,7 @@
 Source: HubSpot's API specification "Webhooks Journal", and its docs of the same name.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -24,6 +24,7 @@ from spokes.crm.transport.error_mapping import parse_retry_after
 _CHUNK_BYTES: Final = 128 * 1024
 _MAX_LOCATION_BYTES: Final = 256 * 1024
 _MAX_OFFSET_LENGTH: Final = 1000
+_BATCH: Final = 100  # HubSpot's most
 _FILE_TIMEOUT: Final = aiohttp.ClientTimeout(total=600, sock_connect=20, sock_read=60)
 _MAX_REDIRECTS: Final = 3  # of the store of the files
 _GONE: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.BAD_REQUEST})
@@ -61,6 +62,25 @@ class JournalClient:
         """Return the newest page, None if there is none; see `next_after`."""
         return await self._read_known("/latest")
 
+    async def newest_pages(self, newest: PageLocation) -> list[PageLocation]:
+        """Return the newest pages in order of time, up to and with `newest`; none if HubSpot does not list them so.
+
+        Raises:
+            JournalRefused, JournalUnavailable: HubSpot does not answer as it should.
+        """
+        try:
+            body = await self._read_body(f"/batch/latest/{_BATCH}")
+        except OffsetUnknown:
+            return []
+        fields = _fields(body or b"{}")
+        results = fields.get("results")
+        pages = (
+            [self._location(each) for each in results if isinstance(each, dict)] if isinstance(results, list) else []
+        )
+        if pages and pages[0].offset == newest.offset:  # HubSpot's docs name no order
+            pages.reverse()
+        return pages if pages and pages[-1].offset == newest.offset else []
+
     async def next_after(self, offset: str) -> PageLocation | None:
         """Return the page behind an offset, None if there is none yet.
 
@@ -96,14 +116,19 @@ class JournalClient:
             return None
 
     async def _read(self, path: str) -> PageLocation | None:
+        body = await self._read_body(path)
+        return None if body is None else self._location(_fields(body))
+
+    async def _read_body(self, path: str) -> bytes | None:
+        """Return the JSON of an answer, None if it has no content."""
         status, body, error = await self._get(path)
         if status == HTTPStatus.UNAUTHORIZED:
             self._token.discard()
             status, body, error = await self._get(path)
         if status == HTTPStatus.NO_CONTENT or (status == HTTPStatus.OK and not body.strip()):
             return None
-        if status == HTTPStatus.OK:
-            return self._location(body)
+        if status in {HTTPStatus.OK, HTTPStatus.MULTI_STATUS}:
+            return body
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             self._token.discard()
             raise JournalRefused(str(status))
@@ -124,17 +149,20 @@ class JournalClient:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             raise JournalUnavailable("connection") from None
 
-    def _location(self, body: bytes) -> PageLocation:
-        try:
-            fields = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise JournalUnavailable("unreadable_response") from None
-        fields = fields if isinstance(fields, dict) else {}
+    def _location(self, fields: Mapping[str, object]) -> PageLocation:
         offset, url = read_scalar_text(fields.get("currentOffset")), read_text(fields.get("url"))
         is_allowed = url is not None and url.startswith(("https://", "http://") if self._allows_http else "https://")
         if not offset or len(offset) > _MAX_OFFSET_LENGTH or url is None or not is_allowed:
             raise JournalUnavailable("unreadable_response")
         return PageLocation(offset, url)
+
+
+def _fields(body: bytes) -> dict[str, object]:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise JournalUnavailable("unreadable_response") from None
+    return fields if isinstance(fields, dict) else {}
 
 
 def _unavailable(response: aiohttp.ClientResponse) -> JournalUnavailable:

@@ -6,6 +6,8 @@ again, and what Redis knows already is dropped. Two readers at a time (a lapsed 
 
 import asyncio
 import random
+from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 import structlog
@@ -37,6 +39,7 @@ _COMPARE_EVERY: Final = (
     15  # answers of "nothing new": then the newest page is compared, because an old offset may get them
 )
 _UNREADABLE_TRIES: Final = 3
+_MOST_RESTARTS: Final = 2  # in a row: the second tells a lapse of HubSpot's from an offset that stays unknown
 log = structlog.get_logger()
 
 
@@ -130,14 +133,30 @@ class JournalReader:
         except OffsetUnknown:
             location = None
         if location is None:
+            location = await self._find_beside(cursor, newest)
+        if location is None:
             raise OffsetUnknown(code)
         return location
 
+    async def _find_beside(self, cursor: Cursor, newest: PageLocation | None) -> PageLocation | None:
+        """Return the page after one that HubSpot lists and does not know by its offset, None if it lists it not."""
+        pages = await self._client.newest_pages(newest) if newest else []
+        return next((after for page, after in pairwise(pages) if page.offset == cursor.offset), None)
+
     async def _restart(self, cursor: Cursor, error: OffsetUnknown) -> float:
-        """Start again at the earliest page. The first page read then shows whether the journal has a gap."""
+        """Start again at the earliest page. The first page read then shows whether the journal has a gap.
+
+        Where that led to an offset that is unknown again, the reader goes on at the newest pages, and reports the gap.
+        """
         since = cursor.lost_since or cursor.read_until
+        newest = await self._client.latest() if cursor.restarts >= _MOST_RESTARTS else None
+        if newest is not None:
+            log.warning("journal_skipped", status=error.code, behind_s=cursor.age_ms(clock.now_ms()) // 1000)
+            pages = await self._client.newest_pages(newest) or [newest]
+            await self._report_gap(since, clock.now_ms())
+            return await self._read_page(replace(cursor, lost_since=0, restarts=0), pages[0])
         log.warning("journal_restarted", status=error.code, behind_s=cursor.age_ms(clock.now_ms()) // 1000)
-        await self._move(cursor, Cursor("", cursor.read_until, since))
+        await self._move(cursor, Cursor("", cursor.read_until, since, cursor.restarts + 1))
         await self._episodes.report_once(Alert.JOURNAL_RESTARTED, status=error.code, since=since)
         return 0.0
 
@@ -164,7 +183,8 @@ class JournalReader:
             await self._report_gap(cursor.lost_since, published_at)
         lost_since = 0 if published_at else cursor.lost_since
         await self._intake.proofs.keep(published_at or clock.now_ms())
-        await self._move(cursor, Cursor(location.offset, max(published_at or 0, cursor.read_until), lost_since))
+        to = Cursor(location.offset, max(published_at or 0, cursor.read_until), lost_since, cursor.restarts)
+        await self._move(cursor, to)
         JOURNAL_PAGES.inc()
         return 0.0
 

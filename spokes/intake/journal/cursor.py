@@ -16,6 +16,7 @@ from spokes.core.redis.keys import JOURNAL_CURSOR, JOURNAL_READER
 from spokes.core.redis.scripts import read_script
 
 KEPT_MS: Final = 60 * 3_600_000  # the journal keeps three days; this much of it is certain
+_FIELDS: Final = ("offset", "read_until", "lost_since", "restarts")
 _SCRIPT: Final = read_script(__file__, "cursor.lua")
 
 
@@ -28,11 +29,13 @@ class Cursor:
         read_until: everything that HubSpot published before is admitted.
         lost_since: since when entries may be missing, because the journal did not know the offset any more. The first
             page read afterwards decides it.
+        restarts: how often the reader began at the earliest page since it last had nothing more to read.
     """
 
     offset: str = ""
     read_until: int = 0
     lost_since: int = 0
+    restarts: int = 0
 
     @classmethod
     def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
@@ -42,12 +45,12 @@ class Cursor:
             return max(0, read_bigint(fields.get(name, b"").decode(errors="replace")) or 0)
 
         offset = fields.get(b"offset", b"").decode(errors="replace")
-        return cls(offset, number(b"read_until"), number(b"lost_since"))
+        return cls(offset, number(b"read_until"), number(b"lost_since"), number(b"restarts"))
 
     @property
     def fields(self) -> tuple[str | int, ...]:
         """The names and values in Redis."""
-        return "offset", self.offset, "read_until", self.read_until, "lost_since", self.lost_since
+        return tuple(part for name in _FIELDS for part in (name, getattr(self, name)))
 
     def age_ms(self, now_ms: int) -> int:
         """Return how far the reader is behind; 0 if the journal has never been read."""

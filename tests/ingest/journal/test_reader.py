@@ -239,6 +239,41 @@ async def test_offset_that_has_aged_out_restarts_at_the_earliest_page_and_report
     assert (await load_cursor(redis)).offset == sim.journal.store.pages()[-1].offset
 
 
+def forget_one_offset(sim: Simulator, at: int) -> str:
+    """Make HubSpot answer 404 for what follows one page, which it keeps on listing; return the page's offset."""
+    offset = sim.journal.store.pages()[at].offset
+    sim.faults.add(Fault(path=f"/webhooks-journal/*/offset/{offset}/next", status=404, body=FaultBody.EMPTY))
+    return offset
+
+
+async def test_listed_page_whose_offset_is_unknown_is_followed_by_the_next_listed_one(
+    sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(45))
+    for at in (1, 2):
+        forget_one_offset(sim, at)
+    await reader.read_all()
+    assert await creations(redis) == 45
+    assert (await load_cursor(redis)).offset == sim.journal.store.pages()[-1].offset
+    assert b'"journal_restarted"' not in b"".join(await redis.lrange("spokes:alerts:outbox", 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
+
+
+async def test_offset_that_stays_unknown_is_skipped_after_two_restarts_and_is_a_gap(
+    sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(15))
+    await reader.read_all()
+    create(sim, *range(15, 45))
+    forget_one_offset(sim, 2)
+    sim.faults.add(Fault(path="/webhooks-journal/*/batch/latest/100", status=404, body=FaultBody.EMPTY))
+    await reader.read_all()
+    (gap,) = await gaps(redis)
+    assert isinstance(gap, MissedInterval)
+    assert gap.cause is GapCause.CURSOR_TOO_OLD
+    cursor = await load_cursor(redis)
+    assert (cursor.offset, cursor.restarts) == (sim.journal.store.pages()[-1].offset, 0)
+
+
 async def test_journal_that_deleted_everything_while_nobody_read_is_a_gap(
     sim: Simulator, redis: Redis, reader: SteppedReader
 ) -> None:
