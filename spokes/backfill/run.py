@@ -25,7 +25,7 @@ from spokes.backfill.search_ahead import SearchAhead
 from spokes.backfill.store import Backfill, BackfillState, BackfillStore
 from spokes.backfill.window_walk import is_split
 from spokes.core import clock
-from spokes.core.errors import QueueUnavailable, RecoveryRefused, SpokesError
+from spokes.core.errors import InvalidRequest, QueueUnavailable, RecoveryRefused, SpokesError
 from spokes.core.events import RawEvent
 from spokes.core.json_fields import read_id
 from spokes.core.priority import Priority
@@ -151,9 +151,16 @@ class BackfillRun:
             await asyncio.gather(*(task for task, _ in in_flight), return_exceptions=True)
 
     async def _read_archived(self) -> None:
-        """Read the recycle bin page by page."""
+        """Read the recycle bin page by page; from its beginning if HubSpot does not know the cursor any more."""
+        is_restarted = False
         while not self._checkpoint.archived_done:
-            records, after = await self._reader.archived(self._checkpoint.archived_after)
+            try:
+                records, after = await self._reader.archived(self._checkpoint.archived_after)
+            except InvalidRequest:
+                if is_restarted or not self._checkpoint.archived_after:
+                    raise
+                is_restarted, self._checkpoint = True, replace(self._checkpoint, archived_after="")
+                continue
             backfill = self._backfill
             events = [
                 event

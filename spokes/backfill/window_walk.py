@@ -54,10 +54,14 @@ class Query(NamedTuple):
 
 
 class ResultPage(NamedTuple):
-    """What a search returned: the ids on the page, and how many records match; None if HubSpot did not say."""
+    """What a search returned: the ids on the page, how many records match, and whether it named a next page.
+
+    `total` is None if HubSpot did not say.
+    """
 
     ids: Sequence[int]
     total: int | None
+    has_next: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class Walk:
             return replace(self, windows=(*parts, *self.windows[1:]))
         new_ids = {object_id for object_id in page.ids if object_id > self.after_id}
         seen = self.seen + len(new_ids)
-        if new_ids and (page.total is None or page.total > len(new_ids)):
+        if new_ids and (page.total is None or page.total > len(new_ids) or page.has_next):
             return replace(self, after_id=max(new_ids), seen=seen)
         # A record in the open window may be one that an earlier window has counted, so its count proves nothing.
         counted = self.counted if window.until is None else _with_counted(self.counted, Counted(window, seen))

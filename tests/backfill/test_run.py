@@ -1,5 +1,7 @@
 """spokes.backfill.run against the simulator over HTTP: nothing of an outage is left out, nothing comes twice."""
 
+from dataclasses import replace
+
 import pytest
 
 from spokes.backfill.plan import BackfillPlan
@@ -116,6 +118,18 @@ async def test_merge_that_was_pushed_is_known(world: World, plan: BackfillPlan) 
     result = await world.run(world.new_backfill(plan), plan)
     assert [kind for kind, *_ in await world.queued() if kind == "contact.merge"] == []
     assert result.backfill.counts.known == 1
+
+
+async def test_recycle_bin_is_read_from_its_beginning_if_its_cursor_is_refused(world: World) -> None:
+    record = world.contact(1)
+    world.hands.advance(10 * 3600)
+    world.sim.crm.archive(record, world.sim.portal.config.own_source)
+    world.hands.advance(20 * 3600)
+    backfill = world.new_backfill()
+    backfill = replace(backfill, checkpoint=replace(backfill.checkpoint, archived_after="no cursor of today"))
+    result = await world.run(backfill)
+    assert result.backfill.state is BackfillState.FINISHED
+    assert [id_ for kind, id_, *_ in await world.queued() if kind == "contact.deletion"] == [record.id]
 
 
 async def test_paused_backfill_continues_from_its_checkpoint(world: World) -> None:
