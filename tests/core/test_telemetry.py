@@ -160,6 +160,16 @@ def test_exception_reaches_sentry_without_its_text(sentry: _Sentry, environ: dic
     assert CANARY.encode() not in envelope
 
 
+@pytest.mark.parametrize("name", ["message", "detail", "__cause__", "__traceback__", "__notes__"])
+def test_exception_whose_attributes_raise_reaches_sentry(sentry: _Sentry, environ: dict[str, str], name: str) -> None:
+    def refuse(_: object) -> object:
+        raise RuntimeError
+
+    setup_with(sentry, environ)
+    report_error(type("Odd", (Exception,), {name: property(refuse), "__str__": refuse})(), handler="contacts.greet")
+    assert len(items(sentry)) == 1
+
+
 def test_alert_reaches_log_and_sentry_under_one_name(sentry: _Sentry, environ: dict[str, str]) -> None:
     setup_with(sentry, environ)
     log_alert("queue_filling", backlog=7, note=CANARY)

@@ -42,7 +42,7 @@ from workers.handlers.limits import HandlerLimits
 from workers.handlers.portals import HandlerPortals
 from workers.http.session import HttpSession
 from workers.lanes import lanes
-from workers.lanes.handler_errors import failure_fields
+from workers.lanes.handler_failure import read_failure
 from workers.lanes.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
 from workers.lanes.lanes import HandlerCall, Lane, WorkItem, known_resolution
 from workers.lanes.merge_map import MergeMap
@@ -63,7 +63,6 @@ from workers.lanes.resolution import (
     TOKEN_REFUSED,
     UNKNOWN_HANDLER,
     Resolution,
-    deciding_error,
     free_run_limit,
     held_for,
     limited_for,
@@ -294,14 +293,14 @@ class Dispatcher:
             finally:
                 self._metrics.handler_ran(route.name, time.perf_counter() - started)
         except BaseException as error:
+            # Before anything is awaited: another handler's call may raise the same exception of a shared batch.
+            package = route.function.__module__.partition(".")[0]
+            failure = read_failure(error, route.uses.retry_on, package, self._mask)
             if timeout.ends_run(error):
                 raise
-            deciding = deciding_error(error, route.uses.retry_on)
-            # Before anything is awaited: another handler's call may raise the same exception of a shared batch.
-            failure = failure_fields(deciding, route.function.__module__.partition(".")[0], self._mask)
             if timeout.task.cancelling():
                 await absorb_cancellations(self._timeouts)
-            return await self._resolve_error(item, attempt, deciding, route, failure)
+            return await self._resolve_error(item, attempt, failure.error, route, failure.fields)
         if timeout.task.cancelling():
             await absorb_cancellations(self._timeouts)
         return PROCESSED

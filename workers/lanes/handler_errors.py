@@ -15,7 +15,7 @@ from spokes.core.telemetry.error_places import class_name, place_in_package
 from spokes.http.errors import HttpError, HttpRateReached, TransientHttpError
 
 _OWN_TRANSIENT: Final = (TransientCRMError, TransientHttpError, HttpRateReached, RetryLater)
-_TRANSIENT: Final = (*_OWN_TRANSIENT, TimeoutError, ConnectionError, socket.gaierror)
+TRANSIENT: Final = (*_OWN_TRANSIENT, TimeoutError, ConnectionError, socket.gaierror)
 _NETWORK_ERRNOS: Final = frozenset(
     {errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
     | {errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE}
@@ -49,7 +49,7 @@ def is_transient(error: BaseException, retry_on: tuple[type[Exception], ...] = (
     names = _class_names(error)
     if isinstance(error, ssl.SSLCertVerificationError) or names & _CERTIFICATE_ERRORS:
         return False
-    if isinstance(error, _TRANSIENT) or names & _CONNECTION_ERRORS:
+    if isinstance(error, TRANSIENT) or names & _CONNECTION_ERRORS:
         return True
     if names & _STATUS_ERRORS:
         return _status(error) in _TRANSIENT_STATUSES

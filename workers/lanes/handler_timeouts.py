@@ -161,7 +161,7 @@ class HandlerTimeout:
         self._timeouts.stop(self)
         if self.has_expired:
             self.task.uncancel()
-            if isinstance(error, asyncio.CancelledError) and not self._timeouts.is_closing:
+            if kind is not None and issubclass(kind, asyncio.CancelledError) and not self._timeouts.is_closing:
                 raise TimeoutError from error
 
     def ends_run(self, error: BaseException) -> bool:
@@ -170,11 +170,12 @@ class HandlerTimeout:
         The worker shuts down, or its event loop is gone and Python closes the coroutine. Everything else that leaves
         a handler, of whatever class, is its own error.
         """
-        if isinstance(error, RunGivenUp):
+        kind = type(error)  # an exception of a handler's may have code of its own for isinstance
+        if issubclass(kind, RunGivenUp):
             return True
-        if isinstance(error, asyncio.CancelledError):
+        if issubclass(kind, asyncio.CancelledError):
             return self._timeouts.is_closing
-        return isinstance(error, GeneratorExit) and not self._is_running()
+        return issubclass(kind, GeneratorExit) and not self._is_running()
 
     def _is_running(self) -> bool:
         try:

@@ -6,7 +6,7 @@ The exception that leaves the handler decides, never its `__cause__` or `__conte
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from spokes.audit.records import TERMINAL, Outcome
 from spokes.core.errors import (
@@ -144,8 +144,8 @@ def leaf_errors(error: BaseException) -> Iterator[BaseException]:
     waiting = [error]
     while waiting:
         current = waiting.pop()
-        if isinstance(current, BaseExceptionGroup):
-            waiting.extend(reversed(current.exceptions))
+        if issubclass(type(current), BaseExceptionGroup):  # isinstance may run code of the error's class
+            waiting.extend(reversed(cast("BaseExceptionGroup[BaseException]", current).exceptions))
         else:
             yield current
 

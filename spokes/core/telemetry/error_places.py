@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Final
 
 _MAX_NAME_CHARS: Final = 100
@@ -47,8 +47,14 @@ def _path_in_package(module: str, filename: str) -> str:
     return "/".join([*parts, name] if name == "__init__.py" else [*parts[:-1], name])
 
 
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Return an error's traceback without code of its own class."""
+    trace: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    return trace
+
+
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
-    trace = error.__traceback__
+    trace = traceback_of(error)
     while trace is not None:
         yield trace.tb_frame, trace.tb_lineno
         trace = trace.tb_next

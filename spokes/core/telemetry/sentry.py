@@ -84,7 +84,10 @@ def send_error(error: BaseException, fields: dict[str, Any]) -> None:
         scope.fingerprint = [str(subject), class_name(error), str(place)]
         if handler := fields.get("handler"):
             scope.set_tag("handler", handler)
-        sentry_sdk.capture_exception(error)
+        try:
+            sentry_sdk.capture_exception(error)
+        except Exception:  # noqa: BLE001 - code of the exception's own class, which Sentry reads
+            sentry_sdk.capture_message(class_name(error), level="error")
 
 
 def send_alert(name: str, level: str, fields: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +15,19 @@ from redis.asyncio import Redis
 
 from spokes.audit.rows import to_row
 from spokes.console.queries.descriptions import explain_failure
-from spokes.core.errors import CRMError, InvalidRequest, NotPermitted, PropertyNotDeclared, RetryLater, SpokesError
+from spokes.core.errors import (
+    CRMError,
+    CRMUnavailable,
+    InvalidRequest,
+    NotPermitted,
+    PermanentCRMError,
+    PropertyNotDeclared,
+    RateLimited,
+    RetryLater,
+    SpokesError,
+)
 from spokes.core.events import Event
+from spokes.core.masking import Mask
 from spokes.crm.transport.error_mapping import error_from_response
 from spokes.queue.dead_letters import DeadLetters
 from spokes.routing import uses
@@ -23,12 +35,13 @@ from spokes.tools import Tools
 from tests.support.events import recorded
 from tests.workers.harness import PORTAL, Harness, change
 from workers.lanes.handler_errors import is_transient
+from workers.lanes.handler_failure import read_failure
 
 CANARY = "ada.canary@example.org"
 
 
 async def fail(
-    harness: Harness, redis: Redis, error: Exception
+    harness: Harness, redis: Redis, error: BaseException
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Run an event whose handler raises `error`; return its failure in letter, audit and log."""
 
@@ -67,20 +80,72 @@ async def test_place_is_the_deepest_one_in_the_handlers_package(harness: Harness
     assert letter.failure["error_at"] == f"tests/workers/handlers/test_handler_errors.py:{line}"
 
 
-class _ErrorWithBadAttributes(Exception):
-    @property
-    def status(self) -> int:
-        raise RuntimeError
-
-    @property
-    def response(self) -> object:
-        raise KeyError
+def _raise(*_: object) -> Any:
+    raise RuntimeError
 
 
-async def test_error_whose_attributes_raise_is_recorded_as_the_handlers(harness: Harness, redis: Redis) -> None:
-    letter, audit, _ = await fail(harness, redis, _ErrorWithBadAttributes())
+def odd(base: type[BaseException], **attributes: object) -> BaseException:
+    """Return an exception of a class with these attributes."""
+    arguments = ("", [ValueError()]) if issubclass(base, BaseExceptionGroup) else ()
+    return base.__new__(type("Odd", (base,), attributes), *arguments)
+
+
+RAISING = property(_raise)
+ODD_ERRORS: dict[str, Callable[[], BaseException]] = {
+    "attributes": lambda: odd(Exception, status=RAISING, response=RAISING, errno=RAISING),
+    "every attribute": lambda: odd(Exception, __getattr__=_raise),
+    "all access": lambda: odd(Exception, __getattribute__=_raise),
+    "class": lambda: odd(Exception, __class__=RAISING),
+    "text": lambda: odd(Exception, __str__=_raise, __repr__=_raise, message=RAISING, detail=RAISING),
+    "comparison": lambda: odd(Exception, __eq__=_raise, __hash__=_raise, __bool__=_raise),
+    "number": lambda: odd(OSError, errno=RAISING),
+    "traceback": lambda: odd(Exception, __traceback__=RAISING, __cause__=RAISING, __context__=RAISING),
+    "our reason": lambda: odd(PermanentCRMError, reason=RAISING),
+    "our fields": lambda: odd(PermanentCRMError, fields=_raise),
+    "unstorable fields": lambda: odd(PermanentCRMError, fields=lambda _: {"x": object()}),
+    "reason of another type": lambda: odd(PermanentCRMError, reason=7),
+    "exit": lambda: odd(Exception, __str__=lambda _: exit_()),
+    "group": lambda: odd(ExceptionGroup, exceptions=RAISING, __str__=_raise),
+}
+
+
+def exit_() -> Any:
+    raise SystemExit
+
+
+@pytest.mark.parametrize("name", ODD_ERRORS)
+async def test_error_that_raises_while_it_is_read_is_the_handlers(harness: Harness, redis: Redis, name: str) -> None:
+    letter, audit, _ = await fail(harness, redis, ODD_ERRORS[name]())
+    (record,) = [record for record in await recorded(redis) if record.outcome]
     assert letter == audit
-    assert letter["error"] == "_ErrorWithBadAttributes"
+    assert (letter["error"], record.reason) == ("Odd", "handler_error:Odd" if "our" not in name else record.reason)
+    assert letter["error_at"].startswith("tests/workers/handlers/test_handler_errors.py:")
+    assert record.reason != "internal_error"
+
+
+TRANSIENT_ERRORS: dict[str, Callable[[], BaseException]] = {
+    "wait": lambda: odd(RateLimited, retry_after_s=RAISING),
+    "wait of another type": lambda: odd(RateLimited, retry_after_s="soon", policy="x", call_kind="contacts.write"),
+    "kind": lambda: odd(CRMUnavailable, call_kind=RAISING),
+    "all access": lambda: odd(ConnectionError, __getattribute__=_raise),
+    "explanation": lambda: odd(RetryLater, explanation=RAISING),
+}
+
+
+@pytest.mark.parametrize("name", TRANSIENT_ERRORS)
+def test_transient_error_that_raises_while_it_is_read_is_retried(name: str) -> None:
+    failure = read_failure(TRANSIENT_ERRORS[name](), (), "tests", Mask())
+    assert (is_transient(failure.error), failure.fields["error"]) == (True, "Odd")
+
+
+def test_group_is_decided_by_its_readable_errors_too() -> None:
+    group = ExceptionGroup("", [odd(ConnectionError, __getattribute__=_raise), KeyError("x")])  # type: ignore[list-item]
+    assert read_failure(group, (), "tests", Mask()).fields["error"] == "KeyError"
+
+
+def test_class_that_the_handler_declared_as_transient_stays_so() -> None:
+    error = odd(LookupError, __getattribute__=_raise)
+    assert is_transient(read_failure(error, (LookupError,), "tests", Mask()).error)
 
 
 @pytest.mark.parametrize("name", ["x" * 20_000, "two\nlines; " * 60, ""])
