@@ -11,6 +11,7 @@ from spokes.core.errors import (
     AmbiguousReference,
     ConfigurationError,
     Conflict,
+    CreationUnreadable,
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -42,11 +43,11 @@ from spokes.http.errors import (
 from spokes.portal import PortalSettingsInvalid
 
 __all__ = [
-    "AmbiguousReference", "CRMError", "CRMUnavailable", "ConfigurationError", "Conflict", "HttpError", "HttpNotSent",
-    "HttpRateLimited", "HttpRateReached", "HttpRefusal", "HttpUnavailable", "InvalidRequest", "LeaseLost",
-    "NoCredentials", "NotAuthorized", "NotPermitted", "ObjectLocked", "ObjectMerged", "ObjectNotFound",
-    "PermanentCRMError", "PortalMoving", "PortalSettingsInvalid", "PropertyNotDeclared", "ProxyRefusal", "RateLimited",
-    "RetryLater", "SpokesError", "TransientCRMError", "TransientHttpError",
+    "AmbiguousReference", "CRMError", "CRMUnavailable", "ConfigurationError", "Conflict", "CreationUnreadable",
+    "HttpError", "HttpNotSent", "HttpRateLimited", "HttpRateReached", "HttpRefusal", "HttpUnavailable",
+    "InvalidRequest", "LeaseLost", "NoCredentials", "NotAuthorized", "NotPermitted", "ObjectLocked", "ObjectMerged",
+    "ObjectNotFound", "PermanentCRMError", "PortalMoving", "PortalSettingsInvalid", "PropertyNotDeclared",
+    "ProxyRefusal", "RateLimited", "RetryLater", "SpokesError", "TransientCRMError", "TransientHttpError",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers know the new name only

@@ -35,6 +35,7 @@ SpokesError
 │       ├── NoCredentials       we have no credentials for the portal; nothing was sent
 │       ├── NotPermitted        403, or a method the handler did not declare
 │       ├── ObjectNotFound      404
+│       ├── CreationUnreadable  HubSpot accepted a creation, and its answer cannot be read
 │       └── Conflict            409
 ├── HttpError                   a call of `tools.http` failed: spokes/http/errors.py
 │   ├── HttpNotSent             it is not declared, or incomplete
@@ -387,6 +388,16 @@ class ObjectNotFound(PermanentCRMError):
     """404: the record does not exist or is archived."""
 
     reason = "object_not_found"
+
+
+class CreationUnreadable(PermanentCRMError):
+    """HubSpot answered a creation with 2xx, and its answer cannot be read or names no new object.
+
+    The object may exist, so the creation is not repeated: HubSpot has no idempotency keys. `tools.once` with `find`
+    searches for it when the dead letter is replayed.
+    """
+
+    reason = "creation_unreadable"
 
 
 class Conflict(PermanentCRMError):

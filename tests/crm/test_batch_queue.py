@@ -11,6 +11,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from spokes.core.errors import (
+    CreationUnreadable,
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -425,6 +426,49 @@ async def test_event_that_failed_before_waits_for_the_end_of_an_outage_with_all_
 
     assert [type(result) for result in results] == [CRMUnavailable] * 2
     assert len(setup.hubspot.requests) == 1
+
+
+UNREADABLE = {
+    "text": lambda: web.Response(text="<html>", content_type="text/html"),
+    "broken": lambda: web.Response(text='{"results": [', content_type="application/json"),
+    "list": lambda: web.Response(text="[]", content_type="application/json"),
+    "empty": lambda: web.Response(status=204),
+    "object": lambda: json_response({}),
+    "accepted": lambda: json_response({"status": "PENDING"}, 202),
+    "results of another type": lambda: json_response({"results": 5}),
+    "results without trace": lambda: json_response({"results": [{"id": "1"}, {"id": "2"}]}),
+    "no results": lambda: json_response({"status": "COMPLETE", "results": []}, 201),
+}
+
+
+@pytest.mark.parametrize("has_failed_before", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_creation_whose_answer_is_unreadable_is_not_repeated(
+    redis: Redis, name: str, count: int, has_failed_before: bool
+) -> None:
+    if (name, count) == ("results without trace", 1):
+        name = "object"
+    async with open_queues(redis, lambda _: UNREADABLE[name]()) as setup:
+        queue = setup.queues.creations(PORTAL, "contacts")
+        context = UncheckedContext("interactive", has_failed_before)
+        submitted = (queue.submit(str(n), {"properties": {"city": "x"}}, context) for n in range(count))
+        results = await asyncio.gather(*submitted, return_exceptions=True)
+
+    assert [type(result) for result in results] == [CreationUnreadable] * count
+    assert len(setup.hubspot.requests) == 1
+
+
+async def test_creation_without_an_entry_costs_its_own_caller_alone(redis: Redis) -> None:
+    def respond(request: RecordedRequest) -> web.StreamResponse:
+        [first, *_] = request.body["inputs"]
+        return json_response({"results": [{"id": "77", "objectWriteTraceId": first["objectWriteTraceId"]}]}, 201)
+
+    async with open_queues(redis, respond) as setup:
+        queue = setup.queues.creations(PORTAL, "contacts")
+        results = await asyncio.gather(*(queue.submit(n, {"properties": {}}) for n in "12"), return_exceptions=True)
+
+    assert [type(result) for result in results] == [WriteReceipt, CreationUnreadable]
 
 
 @pytest.mark.parametrize("errors", [[], [error_entry("2", "OBJECT_NOT_FOUND")]])

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from spokes.core.errors import (
     Conflict,
+    CreationUnreadable,
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -276,7 +277,7 @@ async def test_creation_without_trace_in_the_response_is_unknown(redis: Redis) -
         results = await services.contacts.create_many([New({"city": "a"}), New({"city": "b"})])
         await crm.close()
 
-    assert [type(item.error) for item in results] == [CRMUnavailable] * 2
+    assert [type(item.error) for item in results] == [CreationUnreadable] * 2
 
 
 async def test_many_are_written_by_a_mapping(world: CRMWorld) -> None:

@@ -14,6 +14,10 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "not_authorized": "HubSpot refused the access token",
     "not_permitted": "HubSpot did not permit the call, or the handler did not declare it",
     "object_not_found": "HubSpot did not find the record",
+    "creation_unreadable": (
+        "HubSpot's answer to a creation could not be read. The record may exist, so the creation was not repeated: "
+        "look for the record in HubSpot before you replay the event"
+    ),
     "object_locked": "HubSpot had locked the record",
     "object_merged": "the record was merged into another while it was processed",
     "portal_moving": "HubSpot is moving the portal",

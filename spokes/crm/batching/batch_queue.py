@@ -111,6 +111,10 @@ class BatchQueue(ABC, Generic[Payload, Result]):
             for submission in submissions:
                 submission.reject(error)
 
+    def meaning_of(self, error: CRMError) -> CRMError:
+        """Return what the error of a call as a whole means for its submissions."""
+        return error
+
     def input_done(self, input_id: str) -> None:
         """Called when no submission of this input is in flight any more."""
 
@@ -207,7 +211,7 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         except CRMError as error:
             if batch is None:  # no slot was granted: calls are paused for longer than callers wait
                 batch = self._take_batch(priority)
-            await self._apply_failure(batch, error)
+            await self._apply_failure(batch, self.meaning_of(error))
         else:
             if batch and response:
                 await self.apply_response(batch, response)
@@ -363,7 +367,7 @@ class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
                 self.portal_id, build_request, "calls", batch_priority(batch)
             )
         except CRMError as error:
-            await self.apply_error(wanted or batch, error)
+            await self.apply_error(wanted or batch, self.meaning_of(error))
         else:
             if response:
                 await self.apply_response(wanted, response)

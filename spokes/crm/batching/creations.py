@@ -1,13 +1,14 @@
 """Batched creations, each with its own trace id, without which HubSpot creates all or none.
 
-Source: HubSpot's docs, "Error handling" (objectWriteTraceId). If the response has no entry for a creation, whether it
-was made is unknown, and it is not retried here: HubSpot has no idempotency keys.
+Source: HubSpot's docs, "Error handling" (objectWriteTraceId). If HubSpot's 2xx answer has no readable entry for a
+creation, whether it was made is unknown, and nothing repeats it: HubSpot has no idempotency keys.
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from spokes.core.errors import CRMError, CRMUnavailable
+from spokes.core.errors import CreationUnreadable, CRMError, CRMUnavailable
 from spokes.crm.batching.batch_queue import WriteBatchQueue
 from spokes.crm.batching.batch_results import BatchResults, match_results
 from spokes.crm.batching.submissions import Batch
@@ -36,8 +37,8 @@ class CreateQueue(WriteBatchQueue[Creation]):
         return ApiRequest("POST", self.paths.objects(self.object_type, "batch", "create"), body={"inputs": inputs})
 
     def parse_response(self, batch: Batch[Creation, WriteReceipt], response: "ApiResponse") -> BatchResults:
-        """Match results and errors by trace id; an input without either failed with CRMUnavailable."""
-        unknown = CRMUnavailable(status=response.status, correlation_id=response.correlation_id)
+        """Match results and errors by trace id; an input without either failed with CreationUnreadable."""
+        unknown = CreationUnreadable(status=response.status, correlation_id=response.correlation_id)
         if len(batch) == 1:
             created = dict.fromkeys(batch, response.body) if text_id(response.body.get("id")) else {}
             return BatchResults(created, {} if created else dict.fromkeys(batch, unknown), ())
@@ -51,6 +52,12 @@ class CreateQueue(WriteBatchQueue[Creation]):
         """Return whether HubSpot certainly did not create the object: an internal error or time-out leaves it open."""
         is_certain = not isinstance(error, CRMUnavailable) or error.category in UNPROCESSED
         return is_certain and super().may_repeat(error)
+
+    def meaning_of(self, error: CRMError) -> CRMError:
+        """Return CreationUnreadable for a 2xx whose body cannot be read."""
+        if isinstance(error, CRMUnavailable) and HTTPStatus.OK <= error.status < HTTPStatus.MULTIPLE_CHOICES:
+            return CreationUnreadable(status=error.status, correlation_id=error.correlation_id)
+        return error
 
     def written_id(self, input_id: str, item: Json) -> str:
         """Return the new id, which the response names."""

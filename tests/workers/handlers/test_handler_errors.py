@@ -14,8 +14,9 @@ import structlog
 from redis.asyncio import Redis
 
 from spokes.audit.rows import to_row
-from spokes.console.queries.descriptions import explain_failure
+from spokes.console.queries.descriptions import REASON_TEXTS, explain_failure
 from spokes.core.errors import (
+    CreationUnreadable,
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -154,6 +155,13 @@ async def test_class_name_of_any_text_keeps_the_outcome_readable(name: str, harn
     (record,) = [record for record in await recorded(redis) if record.outcome]
     assert to_row(record.as_dict())["reason"] == f"handler_error:{letter['error']}"
     assert str(letter["error"]).isprintable()
+
+
+async def test_creation_with_an_unreadable_answer_is_a_dead_letter_at_once(harness: Harness, redis: Redis) -> None:
+    await fail(harness, redis, CreationUnreadable(status=200))
+    (record,) = [record for record in await recorded(redis) if record.outcome]
+    assert (record.outcome, record.reason, record.attempt) == ("dead", "creation_unreadable", 1)
+    assert REASON_TEXTS[record.reason].startswith("HubSpot's answer to a creation could not be read.")
 
 
 async def test_undeclared_property_is_named(harness: Harness, redis: Redis) -> None:
