@@ -128,7 +128,7 @@ async def measure(load: Load, folder: Path, *, rival: bool = False, database: st
         hubspot = stack.enter_context(running_process(command, {}, folder / "hubspot.log", cores=ALL_CORES))
         await_ready(hubspot, f"http://127.0.0.1:{hubspot_port}/measured")
         target = Target(redis, folder, f"http://127.0.0.1:{hubspot_port}", database)
-        processes = target.start_rival(stack) if rival else target.start_spokes(stack, load.workers, load.limit)
+        processes = target.start_rival(stack) if rival else target.start_spokes(stack, load)
         processes |= {"Valkey": process_id(redis)}
         return await target.run(load, processes)
 
@@ -144,18 +144,20 @@ class Target:
     port: int = 0
     is_rival: bool = False
 
-    def start_spokes(self, stack: ExitStack, workers: int, limit: int) -> dict[str, int]:
+    def start_spokes(self, stack: ExitStack, load: Load) -> dict[str, int]:
         """Start web process and workers; return their process ids."""
         self.port, web = stack.enter_context(
             running_web(self.redis, self.folder, cores=ALL_CORES, LOG_LEVEL="INFO", **self._database_setting())
         )
         pids = {"web": web.pid}
-        for number in range(workers):
+        # A burst is compared with a rival that does not note each start either: a system call an event.
+        handlers = "bench.handlers.timed_contacts" if load.rate else "handlers.contacts"
+        for number in range(load.workers):
             settings = {
                 **environment(0, redis_url(self.redis), str(self.folder)), "HUBSPOT_API_URL": self.hubspot_url,
-                "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "HANDLERS": "bench.handlers.timed_contacts",
+                "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "HANDLERS": handlers,
                 "BENCH_STARTS": str(self.folder / "starts"), "LOG_LEVEL": "INFO", **self._database_setting(),
-                "HUBSPOT_RATE_LIMIT": str(limit or 100_000),
+                "HUBSPOT_RATE_LIMIT": str(load.limit or 100_000),
             }  # fmt: skip
             log = self.folder / f"worker-{number}.log"
             pids[f"worker {number}"] = stack.enter_context(
@@ -215,7 +217,7 @@ class Target:
         if missing := due.keys() - written.keys():
             raise InvalidRun(f"{len(missing)} contacts were not written")
         starts: dict[str, float] = {}
-        if not self.is_rival:
+        if load.rate:
             for line in (self.folder / "starts").read_text().splitlines():
                 object_id, _, at = line.partition(" ")
                 starts.setdefault(object_id, float(at))

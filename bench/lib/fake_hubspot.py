@@ -85,7 +85,8 @@ class FakeHubSpot:
 
 
 def _contact(object_id: str) -> dict[str, object]:
-    phone = f"(202) 555-{int(object_id) % 10_000:04}"
+    number = int(object_id) // 10  # the load's ids are ten apart; each contact has a number of its own
+    phone = f"(202) {200 + number // 10_000 % 700}-{number % 10_000:04}"
     return {"id": object_id, "properties": {"phone": phone, "email": None, "hs_country_region_code": "US"}}
 
 

@@ -26,6 +26,7 @@ _DEFAULT_ROW: Final[Mapping[str, str | int | None]] = {
     for field in fields(AuditRecord)
     if field.name != "detail"
 }
+_TEXT_FIELDS: Final = _DEFAULT_ROW.keys() - INTEGER_FIELDS
 _MAX_TEXT_LENGTH: Final = 500  # characters; PostgreSQL indexes at most 2,700 bytes, and our names are far shorter
 
 
@@ -40,7 +41,9 @@ def to_row(record_fields: Mapping[str, object]) -> Row:
     row: Row = dict(_DEFAULT_ROW)
     newer: dict[str, object] = {}
     for name, value in record_fields.items():
-        if name in row:
+        if name in _TEXT_FIELDS and type(value) is str and 0 < len(value) <= _MAX_TEXT_LENGTH and "\0" not in value:
+            row[name] = value
+        elif name in row:
             row[name] = _scalar(name, value)
         elif name != "detail":
             newer[name] = value

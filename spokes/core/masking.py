@@ -119,7 +119,12 @@ def _may_contain_phone(text: str) -> bool:
     if not text.isascii():
         return True
     shape = text.encode().translate(_TO_SHAPE)
-    return any(part in shape for part in _PHONE_SHAPES)
+    if b"00" not in shape:  # as in most names; each shape has it
+        return False
+    for part in _PHONE_SHAPES:  # noqa: SIM110 - `any` costs three times as much
+        if part in shape:
+            return True
+    return False
 
 
 def derive_key(master: str, purpose: str) -> bytes:

@@ -4,13 +4,12 @@ It holds keyed hashes, never a value. An entry is made before the write, because
 answers the call. Concurrent callers share round trips.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, cast
 
 import orjson
 from redis.asyncio import Redis
@@ -24,18 +23,11 @@ from spokes.core.redis.scripts import read_script
 
 ENTRY_TTL_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
 _SCRIPT: Final = read_script(__file__, "record_own_writes.lua")
-_MAX_COMMANDS: Final = 500  # of one round trip
+_MAX_KEYS: Final = 500  # of one round trip
 
 _PHONE: Final = re.compile(r"\+[\d\s().-]{6,}")
 _NUMBER: Final = re.compile(r"-?[\d,]*\d(\.\d*)?|-?\.\d+")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([t ][\d:.]+(z|[+-]\d\d:?\d\d)?)?")
-
-
-class LedgerCommand(NamedTuple):
-    """A look at one entry, or its removal."""
-
-    operation: Literal["remove", "read"]
-    key: str
 
 
 def normalise_value(value: str) -> str:
@@ -74,9 +66,10 @@ class OwnWriteLedger:
         self._ttl_s = ttl_s
         self._script = redis.register_script(_SCRIPT)
         self._records: GroupCommit[dict[str, int], None] = GroupCommit(
-            self._record, max_weight=_MAX_COMMANDS, weight=len
+            self._record, max_weight=_MAX_KEYS, weight=len, gathers=True
         )
-        self._commands: GroupCommit[LedgerCommand, bytes | None] = GroupCommit(self._execute, max_weight=_MAX_COMMANDS)
+        self._reads: GroupCommit[str, bytes | None] = GroupCommit(self._read, max_weight=_MAX_KEYS, gathers=True)
+        self._removals: GroupCommit[list[str], None] = GroupCommit(self._remove, max_weight=_MAX_KEYS, weight=len)
 
     async def record_write(
         self,
@@ -116,14 +109,12 @@ class OwnWriteLedger:
             CRMUnavailable: Redis does not answer.
         """
         entry = (portal_id, object_type, object_id)
-        await asyncio.gather(
-            *(
-                self._commands.submit(
-                    LedgerCommand("remove", self._entry_key(*entry, name, value, exact_spelling=exact))
-                )
+        await self._removals.submit(
+            [
+                self._entry_key(*entry, name, value, exact_spelling=exact)
                 for name, value in properties.items()
                 for exact in (False, True)
-            )
+            ]
         )
 
     async def is_echo(
@@ -136,7 +127,7 @@ class OwnWriteLedger:
                 those up.
         """
         key = self._entry_key(portal_id, object_type, object_id, property_name, value or "")
-        return await self._commands.submit(LedgerCommand("read", key)) is not None
+        return await self._reads.submit(key) is not None
 
     async def basis_of_write(
         self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str
@@ -149,7 +140,7 @@ class OwnWriteLedger:
             CRMUnavailable: Redis does not answer.
         """
         key = self._entry_key(portal_id, object_type, object_id, property_name, value, exact_spelling=True)
-        based_on_ms = await self._commands.submit(LedgerCommand("read", key))
+        based_on_ms = await self._reads.submit(key)
         return None if based_on_ms is None else int(based_on_ms)
 
     def keys_for_change(
@@ -200,14 +191,15 @@ class OwnWriteLedger:
             raise CRMUnavailable from None
         return [None] * len(groups)
 
-    async def _execute(self, commands: list[LedgerCommand]) -> list[bytes | None]:
+    async def _read(self, names: list[str]) -> list[bytes | None]:
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for operation, key in commands:
-                    if operation == "remove":
-                        pipeline.unlink(key)
-                    else:
-                        pipeline.get(key)
-                return cast("list[bytes | None]", await pipeline.execute())
+            return cast("list[bytes | None]", await self._redis.mget(names))
         except (RedisError, OSError, TimeoutError):
             raise CRMUnavailable from None
+
+    async def _remove(self, groups: list[list[str]]) -> list[None]:
+        try:
+            await self._redis.unlink(*(name for group in groups for name in group))
+        except (RedisError, OSError, TimeoutError):
+            raise CRMUnavailable from None
+        return [None] * len(groups)

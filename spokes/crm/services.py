@@ -1,6 +1,7 @@
 """`CRM`: HubSpot for one process, and the restricted services that one handler call gets."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
@@ -217,9 +218,7 @@ class CRM:
             may: methods that may be called, as `contacts.update`, `associations.list`, `privacy.delete`.
             context: allows each write and call, and takes note of reads and writes.
         """
-        own_names = {"objects": object_type, "object": object_type}
-        declared = {plural(own_names.get(name, name)): tuple(properties) for name, properties in reads.items()}
-        methods = frozenset(_method_of_service(method, own_names) for method in may)
+        declared, methods = _rights(object_type, tuple(reads.items()), may)
         return Services(HandlerAccess(Grants(portal_id, declared, methods), context, self._queues, self.own_writes))
 
     @property
@@ -262,6 +261,16 @@ class CRM:
     async def close(self) -> None:
         """Refuse calls that wait for a slot, wait for those in flight, end threads and connections."""
         await self._queues.close()
+
+
+@lru_cache(maxsize=1_000)
+def _rights(
+    object_type: str, reads: tuple[tuple[str, tuple[str, ...]], ...], may: frozenset[str]
+) -> tuple[Mapping[str, tuple[str, ...]], frozenset[str]]:
+    """Return a handler's declarations by the plural names of types; cached, because each of its calls needs them."""
+    own_names = {"objects": object_type, "object": object_type}
+    declared = {plural(own_names.get(name, name)): properties for name, properties in reads}
+    return declared, frozenset(_method_of_service(method, own_names) for method in may)
 
 
 def _method_of_service(declared: str, own_names: Mapping[str, str]) -> str:

@@ -49,7 +49,7 @@ class RewriteLoopDetector:
         self._key = key
         self._script = redis.register_script(_SCRIPT)
         self._records: GroupCommit[list[LoopRecord], None] = GroupCommit(
-            self._commit, max_weight=_MAX_RECORDS, weight=len
+            self._commit, max_weight=_MAX_RECORDS, weight=len, gathers=True
         )
 
     async def record_writes(

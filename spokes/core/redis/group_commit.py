@@ -7,7 +7,7 @@ that Redis is called per group of items and not per item.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from redis.exceptions import RedisError
 
@@ -17,6 +17,7 @@ from spokes.core.redis.outage import RedisOutage
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 _Submission: TypeAlias = "tuple[Item, int, asyncio.Future[Answer] | None]"  # with its weight
+_MAX_GATHERED: Final = 20  # iterations of the event loop in which a group grows
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -30,6 +31,7 @@ class GroupCommit(Generic[Item, Answer]):
         weight: Callable[[Item], int] | None = None,
         full_weight: int | None = None,
         max_calls: int = 1,
+        gathers: bool = False,
         outage: RedisOutage | None = None,
         name: str = "",
         on_refused: Callable[[Item, Exception], None] | None = None,
@@ -44,6 +46,8 @@ class GroupCommit(Generic[Item, Answer]):
                 lighter group waits for the current call, and until the end of the event loop's iteration. By default,
                 every group waits for the current call.
             max_calls: limit of concurrent calls while groups are full; 1 keeps items in order.
+            gathers: a group leaves after the first iteration of the event loop that adds no item to it. The results of
+                a batch reach their handlers in several iterations; what the handlers submit then shares one call.
             outage: waits until Redis is back and repeats the call, so `commit` must be safe to repeat. A group
                 that fails for another reason is committed item by item, and only the submitters of the items that fail
                 receive the error. Without it, all submitters of the group receive it.
@@ -57,6 +61,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._weight = weight
         self._full_weight = full_weight
         self._max_calls = max_calls
+        self._gathers = gathers
         self._outage = outage
         self._waiting: deque[_Submission[Item, Answer]] = deque()
         self._waiting_weight = 0
@@ -100,6 +105,8 @@ class GroupCommit(Generic[Item, Answer]):
             while True:
                 if self._full_weight is not None and not self._is_full():
                     await asyncio.sleep(0)  # items added in this iteration of the event loop join the group
+                if self._gathers:
+                    await self._gather()
                 group = self._calls[task] = self._next_group()
                 if not group:
                     return
@@ -108,6 +115,15 @@ class GroupCommit(Generic[Item, Answer]):
             # Here and not in a done callback, which runs an iteration later: an item added in between would find no
             # task to commit it.
             del self._calls[task]
+
+    async def _gather(self) -> None:
+        for _ in range(_MAX_GATHERED):
+            count = len(self._waiting)
+            if self._waiting_weight >= self._max_weight:
+                return
+            await asyncio.sleep(0)
+            if len(self._waiting) == count:
+                return
 
     def _next_group(self) -> "list[_Submission[Item, Answer]]":
         group: list[_Submission[Item, Answer]] = []

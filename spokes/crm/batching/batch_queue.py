@@ -243,7 +243,8 @@ class BatchQueue(ABC, Generic[Payload, Result]):
 
     def _finish_input(self, input_id: str, submissions: list[Submission[Payload, Result]]) -> None:
         for submission in submissions:
-            submission.reject(CRMUnavailable())  # no caller waits for ever; no effect once resolved
+            if not submission.future.done():
+                submission.reject(CRMUnavailable())  # no caller waits for ever
         self.input_done(input_id)
 
     def _take_batch(self, priority: Priority) -> Batch[Payload, Result]:

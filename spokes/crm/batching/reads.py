@@ -138,6 +138,7 @@ def property_of(item: Json, name: str) -> str:
 
 def _resolve_all(batch: Batch[tuple[str, ...], Json], input_id: str, item: Json) -> None:
     """Resolve each submission of an input with the properties that it asked for."""
+    values = properties if isinstance(properties := item.get("properties"), dict) else {}
     for submission in batch[input_id]:
-        properties = {name: property_of(item, name) or None for name in submission.payload}
+        properties = {name: text_id(values.get(name)) or None for name in submission.payload}
         submission.resolve({**item, "properties": properties})

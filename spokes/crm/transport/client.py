@@ -134,12 +134,15 @@ class HubSpotClient:
         raise failure  # outside `except`: the foreign error may quote what we sent, and must not become its context
 
     def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> _TransportResponse:
-        authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        response = self._api.call_api(
-            path,
+        # `ApiClient.call_api` would copy the body value by value, for models that we do not use: twice the JSON's cost.
+        headers = {**self._api.default_headers, "Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        response = self._api.rest_client.request(
             method,
+            self._api.configuration.host + path,
             query_params=_query_pairs(query),
-            header_params={"Accept": "application/json", **authorization},
+            headers=headers,
             body=body,
             _preload_content=False,
             _request_timeout=self._timeout_s,
@@ -183,22 +186,19 @@ def _map_exception(error: Exception, own_ids: Collection[str] = ()) -> CRMError:
     """Return our exception for one that the transport raised; `own_ids` are the ids in the request."""
     if isinstance(error, CRMError):
         return error
-    if isinstance(error, UnicodeDecodeError) and _is_api_exception(error.__context__):
-        # The client could not decode the body of an error response; that response is the error's context.
-        return _map_api_exception(error.__context__, error.object, own_ids)
     if _is_api_exception(error):
-        return _map_api_exception(error, b"", own_ids)
+        return _map_api_exception(error, own_ids)
     if isinstance(error, urllib3.exceptions.HTTPError) and not isinstance(error, urllib3.exceptions.LocationValueError):
         return CRMUnavailable()
     # A URL or body that cannot be sent was never sent; anything else went wrong on the way.
     return InvalidRequest() if isinstance(error, TypeError | ValueError) else CRMUnavailable()
 
 
-def _map_api_exception(error: Any, raw: bytes, own_ids: Collection[str]) -> CRMError:
+def _map_api_exception(error: Any, own_ids: Collection[str]) -> CRMError:
     """Return our exception for an ApiException; it has no status if TLS failed."""
     if not error.status:
         return CRMUnavailable()
-    body = error.body.encode() if isinstance(error.body, str) else raw
+    body = error.body if isinstance(error.body, bytes) else b""
     return error_from_response(error.status, _lower_case_names(error.headers or {}), body, datetime.now(UTC), own_ids)
 
 

@@ -194,3 +194,27 @@ class TestFullGroups:
         commits.go_on.set()
         await full.close()
         assert commits.groups == [[1, 2]]
+
+
+async def test_gathering_group_takes_what_the_following_iterations_of_the_loop_add(commits: Commits) -> None:
+    group_commit = GroupCommit(commits, max_weight=100, gathers=True)
+    answers = []
+    for item in (1, 2, 3):
+        answers.append(group_commit.submit(item))
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*answers) == [10, 20, 30]
+    assert commits.groups == [[1, 2, 3]]
+
+
+async def test_gathering_group_leaves_once_it_is_full(commits: Commits) -> None:
+    group_commit = GroupCommit(commits, max_weight=2, gathers=True)
+    await asyncio.gather(*map(group_commit.submit, (1, 2, 3)))
+    assert commits.groups == [[1, 2], [3]]
+
+
+async def test_gathering_group_leaves_although_each_iteration_of_the_loop_adds_an_item(commits: Commits) -> None:
+    group_commit = GroupCommit(commits, max_weight=1000, gathers=True)
+    for item in range(200):
+        group_commit.enqueue(item)
+        await asyncio.sleep(0)
+    assert len(commits.groups) > 1
