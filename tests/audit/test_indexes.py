@@ -17,6 +17,7 @@ from spokes.audit.sql.indexes import missing_indexes
 from tests.support.deployment import KEY
 from tests.support.events import append_records, record
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
 NEW = [f"ix_audit_records_{name}" for name in ("dead", "dead_cause", "duplicate", "event_id")]
 postgresql_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 

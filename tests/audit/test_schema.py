@@ -24,6 +24,7 @@ from spokes.core.errors import AuditUnavailable
 from tests.support.deployment import KEY
 from tests.support.events import record
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
 NEXT = '''
 """One more column."""
 import sqlalchemy as sa

@@ -11,6 +11,7 @@ from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.versions import VERSION_TABLE
 from spokes.core.errors import AuditUnavailable
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
 NEWEST = ScriptDirectory.from_config(schema._config()).get_current_head() or ""
 
 

@@ -95,7 +95,10 @@ async def pooled(pooled_url: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("database_url", ["postgresql"], indirect=True),
+    pytest.mark.usefixtures("real_migrations"),
+]
 
 
 async def test_records_are_archived_read_verified_and_purged(pooled: AsyncEngine, redis: Redis) -> None:
