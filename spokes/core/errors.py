@@ -1,5 +1,7 @@
 """Every exception Spokes raises on purpose. Each has a constant reason and data, never a secret or a property value.
 
+A branch that names a file goes on there.
+
 SpokesError
 ├── ConfigurationError          a setting is missing or wrong; start-up stops
 ├── RejectedRequest             the web process refuses a request (HTTP status and reason)
@@ -38,21 +40,8 @@ SpokesError
 │       ├── CreationUnreadable  HubSpot accepted a creation, and its answer cannot be read
 │       └── Conflict            409
 ├── HttpError                   a call of `tools.http` failed: spokes/http/errors.py
-│   ├── HttpNotSent             it is not declared, or incomplete
-│   ├── HttpRefusal             every status without a class of its own; the same call will never succeed
-│   ├── HttpRateReached         the declared rate of the host allows no call now
-│   └── TransientHttpError      the same call may succeed later
-│       ├── HttpRateLimited     429
-│       └── HttpUnavailable     5xx, 408, 425, a time-out or a broken connection
 ├── JournalError                a page of HubSpot's journal cannot be read: ingest/journal/errors.py
-│   ├── JournalUnavailable      HubSpot cannot answer now
-│   ├── JournalRefused          HubSpot refuses the app
-│   └── OffsetUnknown           the journal does not know an offset, or has nothing behind it
 └── OAuthError                  HubSpot's OAuth endpoints refuse or fail: spokes/portals/oauth_errors.py
-    ├── PortalRevoked           the portal removed the app, or its tokens are revoked
-    ├── AppRefused              HubSpot refuses our client id, client secret or request
-    ├── InstallRefused          HubSpot refuses one install
-    └── OAuthUnavailable        HubSpot cannot answer now
 """
 
 import re
