@@ -57,6 +57,7 @@ from spokes.core.telemetry.metric_history import flush_with_history
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S as TOTALS_EVERY_S
 from spokes.core.telemetry.metric_totals import MetricTotals
 from spokes.gaps.heartbeat import BEAT_EVERY_S, WebHeartbeat
+from spokes.gaps.refused_deliveries import REPORT_EVERY_S, RefusedDeliveries
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
 from spokes.intake.arrivals import FLUSH_EVERY_S as ARRIVALS_EVERY_S
@@ -138,13 +139,13 @@ async def _services_context(
     keys = EventKeys(derive_key(load_master_key(settings), "event keys"))
     quarantine = Quarantine.from_settings(redis, settings)
     arrivals = Arrivals()
+    refused = RefusedDeliveries(redis)
     app[RECEIVER] = Receiver(
         settings, allow_list, keys, body_reader=body_reader, backpressure=backpressure, admission=admission,
-        quarantine=quarantine, arrivals=arrivals,
+        quarantine=quarantine, arrivals=arrivals, on_refused=refused.identify,
     )  # fmt: skip
-    heartbeat = WebHeartbeat(redis)
     wrapper = app[REQUEST_WRAPPER] = RequestWrapper(
-        refusal_log, trusted_proxies=settings.trusted_proxies, on_unavailable=heartbeat.refused
+        refusal_log, trusted_proxies=settings.trusted_proxies, on_unavailable=refused.refuse
     )
     start_counters()
     totals = MetricTotals(redis, "web")
@@ -154,7 +155,8 @@ async def _services_context(
     background = Background(RedisOutage(), report)
     background.every(_FLUSH_EVERY_S, "refusals", refusal_log.flush)
     background.every(MEASURE_EVERY_S, "backpressure", backpressure.measure)
-    background.every(BEAT_EVERY_S, "heartbeat", heartbeat.beat)
+    background.every(BEAT_EVERY_S, "heartbeat", WebHeartbeat(redis).beat)
+    background.every(REPORT_EVERY_S, "refused deliveries", refused.report)
     background.every(TOTALS_EVERY_S, "metric totals", partial(flush_with_history, redis, totals))
     background.every(ARRIVALS_EVERY_S, "arrivals", partial(_store_arrivals, redis, arrivals))
     background.every(REPORT_HELD_EVERY_S, "held alerts", AlertEpisodes(redis).report_held)
@@ -167,6 +169,7 @@ async def _services_context(
     await background.close()
     await readiness.close()
     with contextlib.suppress(RedisError, OSError):
+        await refused.report()
         await refusal_log.write_records()
         await _store_arrivals(redis, arrivals)
     wrapper.flush_metrics()

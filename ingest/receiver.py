@@ -5,7 +5,7 @@ much as the steps themselves.
 """
 
 from asyncio import Future
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
 from spokes.core.signature import PresentedSignature, match_signature, read_signature
 from spokes.core.telemetry.alerts import Alert
+from spokes.gaps.refused_deliveries import RefusedEvent
 from spokes.intake.admission import Admission, Answer
 from spokes.intake.allow_list import AllowList
 from spokes.intake.arrivals import Arrivals
@@ -68,7 +69,9 @@ class Receiver:
         admission: Admission,
         quarantine: Quarantine,
         arrivals: Arrivals,
+        on_refused: Callable[[Iterable[RefusedEvent]], None],
     ) -> None:
+        """`on_refused` is called with the events of a request that Redis cannot take now, as far as they are known."""
         self._settings = settings
         self._read_body = body_reader.read
         self._checks_sender = bool(settings.trusted_proxies or settings.allowed_addresses)
@@ -82,6 +85,7 @@ class Receiver:
         self._admission = admission
         self._quarantine = quarantine
         self._arrivals = arrivals
+        self._on_refused = on_refused
 
     async def receive(self, request: web.BaseRequest, request_id: str) -> Summary:
         """Admit the events of a request; return how many had which result.
@@ -138,8 +142,12 @@ class Receiver:
         Raises:
             QueueUnavailable: Redis did not confirm.
         """
-        answer = await started.answer
-        return summary(await self._admission.finish(started.deliveries, started.request_id, answer))
+        try:
+            answer = await started.answer
+            return summary(await self._admission.finish(started.deliveries, started.request_id, answer))
+        except QueueUnavailable:
+            self._refuse(started.deliveries)
+            raise
 
     async def admit(self, request: VerifiedRequest) -> Summary:
         """Admit the events of a request that `start` did not take; return how many had which result.
@@ -157,7 +165,11 @@ class Receiver:
         for delivery in deliveries:
             if delivery.malformed:
                 await self._keep(delivery.id, *delivery.malformed, alert=Alert.ELEMENTS_QUARANTINED)
-        return summary(await self._admission.admit_together(deliveries, request.id))
+        try:
+            return summary(await self._admission.admit_together(deliveries, request.id))
+        except QueueUnavailable:
+            self._refuse(deliveries)
+            raise
 
     def _check_head(self, headers: Mapping[str, str], remote: str | None, now_ms: int) -> PresentedSignature:
         """Return the signature in `headers`, if the request can be accepted as far as its head shows.
@@ -194,13 +206,24 @@ class Receiver:
         if not _is_json(request.content_type):
             raise RejectedRequest(Refusal.CONTENT_TYPE)
         parsed = parse_body(request.body)
-        self._backpressure.check_events(parsed.events)
         deliveries = classify(
             parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=self._settings.portal_ids,
             now_ms=request.arrived_at,
         )  # fmt: skip
+        try:
+            self._backpressure.check_events(parsed.events)
+        except QueueUnavailable:
+            self._refuse(deliveries)
+            raise
         self._count_arrivals(parsed.events, request.arrived_at)
         return deliveries
+
+    def _refuse(self, deliveries: Iterable[ClassifiedDelivery]) -> None:
+        self._on_refused(
+            RefusedEvent(delivery.portal_id, event.key, event.occurred_at)
+            for delivery in deliveries
+            for event in delivery.events
+        )
 
     def _count_arrivals(self, events: Sequence[Event], now_ms: int) -> None:
         if events:

@@ -34,6 +34,7 @@ class Proof(StrEnum):
 
     JOURNAL = "journal"  # the journal's cursor passed the interval
     BACKFILL = "backfill"  # a finished backfill read every record that changed in it
+    REDELIVERY = "redelivery"  # HubSpot's next attempts brought every event that was refused
     OPERATOR = "operator"  # an operator closed it, with a reason
 
 
@@ -78,6 +79,8 @@ class MissedInterval:
 class ProvenInterval:
     """A proof that no event of an interval is missing; of all portals or scopes where it names none.
 
+    With `only_cause` it is about this cause, and proves nothing of a gap that has another one too.
+
     A proof that grows (a journal's cursor) names the whole interval each time: a gap may be reported after it.
     """
 
@@ -89,9 +92,12 @@ class ProvenInterval:
     closed_by: str = "spokes"
     reason: str = ""
     backfill: str = ""
+    only_cause: GapCause | None = None
 
     def covers(self, gap: Gap) -> bool:
-        """Return whether the proof is about the gap's subject."""
+        """Return whether the proof is about the gap's subject and causes."""
+        if self.only_cause is not None and gap.causes != (self.only_cause,):
+            return False
         return self.portal_id in {ALL_PORTALS, gap.portal_id} and self.scope in {ALL_SCOPES, gap.scope}
 
 

@@ -7,32 +7,25 @@ from redis.asyncio import Redis
 from spokes.core import clock
 from spokes.core.redis.keys import GAP_REPORTS, WEB_HEARTBEAT
 from spokes.core.redis.scripts import read_script
-from spokes.gaps.gap import GapCause, MissedInterval
-from spokes.gaps.reports import report_missed
+from spokes.gaps.gap import GapCause
+from spokes.gaps.refused_deliveries import DELIVERY_MARGIN_MS
 
 BEAT_EVERY_S: Final = 5.0
 LONGEST_SILENCE_MS: Final = 60_000  # a shorter one is a restart, after which HubSpot's next attempt arrives
-DELIVERY_MARGIN_MS: Final = 60_000  # how long before a delivery its events may have occurred
 _SCRIPT: Final = read_script(__file__, "heartbeat.lua")
 
 
 class WebHeartbeat:
-    """The heartbeat of one web process, and its memory of refused deliveries."""
+    """The heartbeat of one web process."""
 
     def __init__(self, redis: Redis) -> None:
         """Write to `redis`, which the caller closes."""
         self._redis = redis
         self._script = redis.register_script(_SCRIPT)
         self._running_since = self._last_tick = clock.now_ms()
-        self._refused: tuple[int, int] | None = None  # epoch ms of the first and the last refused delivery
-
-    def refused(self) -> None:
-        """Take note that a delivery is refused with 503 now."""
-        now = clock.now_ms()
-        self._refused = (now if self._refused is None else self._refused[0], now)
 
     async def beat(self) -> None:
-        """Write the heartbeat, and report what was refused since the last one.
+        """Write the heartbeat.
 
         Raises:
             RedisError, OSError: Redis does not answer; the next heartbeat reports it.
@@ -43,10 +36,3 @@ class WebHeartbeat:
         self._last_tick = now
         args = (now, self._running_since, LONGEST_SILENCE_MS, DELIVERY_MARGIN_MS, GapCause.NO_WEB_PROCESS)
         await self._script(keys=[WEB_HEARTBEAT, GAP_REPORTS], args=args)
-        if (refused := self._refused) is not None:
-            missed = MissedInterval(
-                since=refused[0] - DELIVERY_MARGIN_MS, until=refused[1] + 1, cause=GapCause.DELIVERIES_REFUSED
-            )
-            await report_missed(self._redis, missed)
-            if self._refused == refused:
-                self._refused = None

@@ -63,7 +63,9 @@ def decode(payload: bytes) -> Report | None:
     try:
         fields: dict[str, Any] = orjson.loads(payload)
         if "proof" in fields:
-            return ProvenInterval(**(fields | {"proof": Proof(fields["proof"])}))
+            cause = fields.get("only_cause")
+            only_cause = None if cause is None else GapCause(cause)
+            return ProvenInterval(**(fields | {"proof": Proof(fields["proof"]), "only_cause": only_cause}))
         return MissedInterval(**(fields | {"cause": GapCause(fields["cause"])}))
     except (TypeError, ValueError, KeyError):
         return None

@@ -91,6 +91,8 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.WEB_HEARTBEAT: _NOTHING_PERSONAL,
     keys.GAP_REPORTS: _NOTHING_PERSONAL,
     keys.OPEN_GAPS: _NOTHING_PERSONAL,
+    keys.REFUSED_EVENTS: Treatment(_OPERATION, _HASHED),
+    keys.REFUSED_SPANS: _NOTHING_PERSONAL,
     keys.RECONCILIATION_LEADER: Treatment(_OPERATION, _LEASE),
     "spokes:{portal_id}:reconciled:{object_type}": _NOTHING_PERSONAL,
     keys.JOURNAL_CURSOR: _NOTHING_PERSONAL,

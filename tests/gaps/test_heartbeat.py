@@ -1,4 +1,4 @@
-"""spokes.gaps.heartbeat: when no web process ran, and what was refused, is reported once."""
+"""spokes.gaps.heartbeat: when no web process ran is reported once."""
 
 import pytest
 from redis.asyncio import Redis
@@ -6,7 +6,8 @@ from redis.asyncio import Redis
 from spokes.core import clock
 from spokes.core.redis.keys import GAP_REPORTS, WEB_HEARTBEAT
 from spokes.gaps.gap import GapCause, MissedInterval
-from spokes.gaps.heartbeat import DELIVERY_MARGIN_MS, LONGEST_SILENCE_MS, WebHeartbeat
+from spokes.gaps.heartbeat import LONGEST_SILENCE_MS, WebHeartbeat
+from spokes.gaps.refused_deliveries import DELIVERY_MARGIN_MS
 from spokes.gaps.reports import decode, waiting_reports
 
 START = 1_795_000_000_000
@@ -76,18 +77,6 @@ async def test_process_that_was_stopped_reports_the_gap(redis: Redis, hands: Han
     await heartbeat.beat()
     assert await reports(redis) == [
         MissedInterval(since=START - DELIVERY_MARGIN_MS, until=hands.now, cause=GapCause.NO_WEB_PROCESS)
-    ]
-
-
-async def test_refused_deliveries_are_reported_once(redis: Redis, hands: Hands) -> None:
-    heartbeat = WebHeartbeat(redis)
-    heartbeat.refused()
-    hands.now += 2_000
-    heartbeat.refused()
-    await heartbeat.beat()
-    await heartbeat.beat()
-    assert await reports(redis) == [
-        MissedInterval(since=START - DELIVERY_MARGIN_MS, until=START + 2_001, cause=GapCause.DELIVERIES_REFUSED)
     ]
 
 

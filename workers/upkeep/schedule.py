@@ -49,6 +49,7 @@ from workers.upkeep.journal_watch import watch_journal
 from workers.upkeep.lost_events import watch_lost_events
 from workers.upkeep.portal_lifecycles import APPLY_EVERY_S, apply_lifecycles
 from workers.upkeep.portal_settings import publish_profiles
+from workers.upkeep.redeliveries import prove_redeliveries
 from workers.upkeep.subscription_watch import watch_subscriptions
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("jobs", 3600, partial(queue_jobs_again, redis)),
         PeriodicJob("lost", 3600, lambda: watch_lost_events(settings, redis, engine, episodes)),
         PeriodicJob("gaps", 10, lambda: watch_gaps(settings, redis, engine, episodes)),
+        PeriodicJob("redeliveries", 60, lambda: prove_redeliveries(redis)),
         PeriodicJob("silence", 3600, lambda: watch_silence(settings, engine)),
         PeriodicJob("subscriptions", 600, lambda: watch_subscriptions(settings, redis, engine, episodes)),
         PeriodicJob("erasures", 3600, resume_erasures),

@@ -64,7 +64,7 @@ async def test_schedule_runs_every_job_that_is_due(redis: Redis, store: AsyncEng
     names = {name.decode() async for name in redis.scan_iter(match="spokes:schedule:*")}
     wanted = {"backlog", "running", "forgotten", "tokens", "volumes", "lost", "erasures", "secrets", "retention"}
     wanted |= {"checkpoint", "verification", "gaps", "silence", "subscriptions", "jobs", "journal", "lifecycles"}
-    wanted |= {"portal settings"}
+    wanted |= {"portal settings", "redeliveries"}
     assert names == {f"spokes:schedule:{name}" for name in wanted}
 
 
