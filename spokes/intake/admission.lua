@@ -12,7 +12,7 @@
 --         number of jobs, for each job: id, key, payload, which of KEYS is its queue, number of audit records,
 --         the records, number of hours, and for each hour: key prefix, expiry (epoch s), '1' if this expiry is to be
 --         set on every set of the hour, JSON [marks, their numbers, the indexes of their events in the request (from 0;
---         empty: all, in order)]
+--         -1: of a mark by which no event is known; empty: all, in order)]
 --
 -- Returns for each request the indexes (from 0) of its events that are already known. A request with a known event is
 -- not stored, and none of its marks stay: the caller removes those events and calls again. The same holds for a request
@@ -116,12 +116,14 @@ local function add_marks(prefix, expires_at, is_extended, marks_json, known)
   end
   local set_count = floor(count_before / MARKS_PER_SET) + 1
   local unchanged, has_failed = for_each_mark('SADD', prefix, set_count, marks, numbers)
-  local count_after = count_before + #marks
   if next(unchanged) then
     local new_marks, new_numbers = {}, {}
     for i, mark in ipairs(marks) do
       if unchanged[i] then
-        known[#known + 1] = indexes[i] or i - 1
+        local index = indexes[i] or i - 1
+        if index >= 0 then
+          known[#known + 1] = index
+        end
       else
         new_marks[#new_marks + 1], new_numbers[#new_numbers + 1] = mark, numbers[i]
       end
@@ -130,11 +132,11 @@ local function add_marks(prefix, expires_at, is_extended, marks_json, known)
   end
   return {
     prefix = prefix, expires_at = expires_at, is_extended = is_extended, set_count = set_count,
-    count_after = count_after, marks = marks, numbers = numbers,
+    count_after = count_before + #marks, marks = marks, numbers = numbers,
   }, has_failed
 end
 
--- Count the marks of an hour, add the sets they need, and extend the expiry where asked. Only if all marks were new.
+-- Count the new marks of an hour, add the sets they need, and extend the expiry where asked. Only if no event is known.
 local function commit_hour(hour)
   local prefix, expires_at = hour.prefix, hour.expires_at
   local last_set = floor(hour.count_after / MARKS_PER_SET)

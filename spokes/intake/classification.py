@@ -13,22 +13,19 @@ from spokes.core.events import Event, Intake, RawEvent
 from spokes.core.priority import PRIORITIES, Priority, priority_of
 from spokes.intake.allow_list import AllowList
 from spokes.intake.body_parser import ParsedBody
-from spokes.intake.event_keys import EventKeys
+from spokes.intake.event_keys import EventKeys, FurtherKeys
 from spokes.queue.quarantine import NO_PORTAL, NewContent
 
 Element: TypeAlias = RawEvent | Struct  # as parsed by `body_parser` or by `fast_path`; both serialise to the same JSON
 
 
 class AdmissionEvent(Struct, gc=False):
-    """One event to queue: its key, its `occurredAt` (epoch ms), and the element as HubSpot sent it.
-
-    By `former_keys` an earlier version may know it: see `EventKeys.former`.
-    """
+    """One event to queue: its keys, its `occurredAt` (epoch ms), and the element as HubSpot sent it."""
 
     key: str
     occurred_at: int
     element: Element
-    former_keys: tuple[str, ...] = ()
+    further: FurtherKeys | None = None
 
 
 @dataclass(slots=True)
@@ -178,7 +175,7 @@ def _classify_group(
         new_delivery_id(portal_id),
         portal_id,
         now_ms,
-        events=[AdmissionEvent(keys(event), event.occurred_at, event.raw, keys.former(event)) for event in allowed],
+        events=[AdmissionEvent(keys(event), event.occurred_at, event.raw, keys.further(event)) for event in allowed],
         received_count=len(events),
         ignored=dict(ignored),
         priority=priority,

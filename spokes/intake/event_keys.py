@@ -6,7 +6,7 @@ The key depends only on what an event says, never on how often it was delivered.
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -19,6 +19,7 @@ EventIdentity: TypeAlias = tuple[int, str, str, str, int, object]
 _USUALLY_RETIRED: Final = (
     2  # ids at most by one merge: that of the other record, and the primary one's if a new id survives
 )
+_LEAST_COVERING, _MOST_COVERING = 2, 4  # ids ended by one merge; a request cannot make us store many keys
 _ATTEMPT_NUMBER: Final = re.compile(rb'"attemptNumber"\s*:\s*"?\d*"?')
 REDACTED_VALUES: Final = ("", REDACTED)  # HubSpot's forms of a missing value, other than null and no field
 # HubSpot's own types of associations without a label, between the types that the classic dialect has, and of primary
@@ -27,6 +28,13 @@ _UNLABELLED_TYPES: Final = frozenset(
     ("3", "4", "15", "16", "19", "20", "27", "28", "279", "280", "339", "340", "341", "342", "449", "450", "451", "452")
 )
 _PRIMARY_TYPES: Final = frozenset(("1", "2", "5", "6", "25", "26"))
+
+
+class FurtherKeys(NamedTuple):
+    """Keys that are marked with an event's own: it is known by its former ones, and not by those that it covers."""
+
+    former: tuple[str, ...]
+    covered: tuple[str, ...]
 
 
 class EventKeys:
@@ -51,6 +59,12 @@ class EventKeys:
             return ()
         identities = _former_identities(event)
         return tuple(self.for_identities(identities)) if identities else ()
+
+    def further(self, event: Event) -> FurtherKeys | None:
+        """Return the further keys of an event, None if it has none: former ones, and those of events that say less."""
+        former = self.former(event)
+        covered = tuple(self.for_identities(_covered_identities(event))) if event.kind == "merge" else ()
+        return FurtherKeys(former, covered) if former or covered else None
 
     def for_content(self, content: bytes) -> str:
         """Return the key of an element or body that is no event; it does not depend on HubSpot's attempt either."""
@@ -83,7 +97,7 @@ def _identity(event: Event) -> EventIdentity:
         details = _association_identity(event)
     elif kind == "merge":
         # A push names the primary record on its own, the journal does not: which ids ended in which is in both.
-        object_id, details = event.survivor_id, sorted({*event.merged_ids}, key=int)
+        object_id, details = event.survivor_id, _retired(event)
     elif kind == "newMessage":
         details = event.sent("messageId")
     else:  # an unknown kind: every field counts except the one that redelivery changes
@@ -120,6 +134,24 @@ def _association_identity(event: Event, *, as_sent: bool = False) -> tuple[objec
     is_own_type = category == "HUBSPOT_DEFINED" and (type_id is None or str(type_id) in without_label)
     label = None if category is None or is_own_type else (category, type_id)
     return to_type, event.sent("toObjectId"), label, removed, primary
+
+
+def _retired(event: Event) -> list[str]:
+    """Return the ids that a merge ended."""
+    return sorted({*event.merged_ids}, key=int)
+
+
+def _covered_identities(event: Event) -> list[EventIdentity]:
+    """Return the identities of the merges that name one record less than this one.
+
+    An intake may leave out the primary record. No record ends twice, so it is this merge. The other way round, nothing
+    is covered: the event that names more records must run.
+    """
+    retired = _retired(event)
+    if not _LEAST_COVERING <= len(retired) <= _MOST_COVERING:
+        return []
+    less = ([object_id for object_id in retired if object_id != left_out] for left_out in retired)
+    return [_with_details(event, details, int(event.survivor_id)) for details in less]
 
 
 def _former_identities(event: Event) -> list[EventIdentity]:

@@ -161,7 +161,7 @@ def test_kinds_whose_format_is_unchanged_have_no_former_key(change: Reported) ->
 
 
 def delivery(*events: Event) -> ClassifiedDelivery:
-    admitted = [AdmissionEvent(KEYS(each), each.occurred_at, each.raw, KEYS.former(each)) for each in events]
+    admitted = [AdmissionEvent(KEYS(each), each.occurred_at, each.raw, KEYS.further(each)) for each in events]
     return ClassifiedDelivery(new_delivery_id(PORTAL), PORTAL, time.time_ns() // 10**6, admitted, len(events))
 
 
@@ -221,6 +221,41 @@ async def admit_keys(admission: Admission, parsed: Event, keys: Sequence[str]) -
     return len((await admission.admit(old)).events)
 
 
+def merge_of(retired: list[int], survivor: int = 76, *, at: int = 1_795_442_400_000) -> Event:
+    """Return the journal's event of a merge."""
+    return journal_event({
+        "type": "crmObject", "portalId": PORTAL, "occurredAt": at, "action": "MERGE", "objectTypeId": "0-1",
+        "objectId": survivor, "mergedObjectIds": retired,
+    })  # fmt: skip
+
+
+PUSHED = Event(event(portalId=PORTAL, occurredAt=1_795_442_400_000, subscriptionType="contact.merge", objectId=76,
+                     primaryObjectId=71, mergedObjectIds=[74], newObjectId=76))  # fmt: skip
+
+
+@pytest.mark.parametrize("retired", [[74], [71], [71, 74], [74, 71]])
+async def test_entry_that_leaves_out_a_record_of_a_known_merge_is_known(
+    admission: Admission, retired: list[int]
+) -> None:
+    assert (await admitted(admission, PUSHED), await admitted(admission, merge_of(retired))) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "other", [merge_of([74], survivor=77), merge_of([75]), merge_of([74], at=1_795_442_400_001), merge_of([71, 74, 75])]
+)
+async def test_other_merge_is_not_covered(admission: Admission, other: Event) -> None:
+    assert (await admitted(admission, PUSHED), await admitted(admission, other)) == (1, 1)
+
+
+async def test_merge_that_names_more_records_runs_after_one_that_names_less(admission: Admission) -> None:
+    assert (await admitted(admission, merge_of([74])), await admitted(admission, PUSHED)) == (1, 1)
+    assert await admitted(admission, PUSHED, merge_of([74])) == 0
+
+
+async def test_covered_merge_in_one_request_with_its_merge_is_known(admission: Admission) -> None:
+    assert await admitted(admission, PUSHED, merge_of([74])) == 1
+
+
 async def test_known_merge_in_a_request_leaves_its_other_events_of_other_hours(admission: Admission) -> None:
     merge = Event(event(portalId=PORTAL, subscriptionType="contact.merge", objectId=9, primaryObjectId=9,
                         mergedObjectIds=[8], newObjectId=9))  # fmt: skip
@@ -229,3 +264,24 @@ async def test_known_merge_in_a_request_leaves_its_other_events_of_other_hours(a
     stored = await admission.admit(delivery(others[0], merge, *others[1:]))
     assert [each.key for each in stored.events] == [KEYS(each) for each in others]
     assert await admitted(admission, *others) == 0
+
+
+@pytest.mark.parametrize(
+    ("named", "from_type", "to_type", "label", "is_primary"),
+    [("CONTACT_TO_COMPANY", "0-1", "0-2", 279, False), ("CONTACT_TO_COMPANY", "0-1", "0-2", 1, True),
+     ("DEAL_TO_CONTACT", "0-3", "0-1", 3, False), ("TICKET_TO_COMPANY", "0-5", "0-2", 339, False),
+     ("DEAL_TO_LINE_ITEM", "0-3", "0-8", 19, False)],
+)  # fmt: skip
+def test_association_in_the_classic_dialect_has_the_key_of_its_entry(
+    named: str, from_type: str, to_type: str, label: int, is_primary: bool
+) -> None:
+    pushed = event(
+        portalId=PORTAL, subscriptionType=f"{CLASSIC[from_type]}.associationChange", objectId=None, fromObjectId=1,
+        toObjectId=2, associationType=named, associationRemoved=True, isPrimaryAssociation=is_primary,
+    )  # fmt: skip
+    entry = {
+        "type": "association", "portalId": PORTAL, "occurredAt": pushed["occurredAt"], "action": "ASSOCIATION_REMOVED",
+        "fromObjectTypeId": from_type, "fromObjectId": 1, "toObjectTypeId": to_type, "toObjectId": 2,
+        "associationTypeId": label, "associationCategory": "HUBSPOT_DEFINED", "isPrimary": is_primary,
+    }  # fmt: skip
+    assert KEYS(Event(pushed)) == KEYS(journal_event(entry))

@@ -3,13 +3,13 @@
 A dedupe mark is 60 bits of an event's key: the chance that two of ten million events in an hour share a mark is 1 in
 23,000. The upper 32 bits of the mark in reverse order are its number, which selects the set that holds it. Marks are
 grouped by the hour of `occurredAt`, which redelivery does not change: one look-up is enough, and whole hours expire
-together. An event with former keys has a mark for each of its keys; it is known if one of them is.
+together. An event with further keys has a mark for each of them.
 """
 
 from collections.abc import Sequence
 from operator import attrgetter
 from struct import unpack
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -17,7 +17,8 @@ from spokes.core.redis.keys import dedupe_marks_prefix
 from spokes.intake.classification import AdmissionEvent
 
 HOUR_MS: Final = 3_600_000
-_FORMER_KEYS: Final = attrgetter("former_keys")
+_FURTHER_KEYS: Final = attrgetter("further")
+_NOBODY: Final = -1  # in place of an event's index: no event is known by the mark
 _REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -32,30 +33,45 @@ def script_args(
         now_ms: epoch ms.
         dedupe_ttl_s: how long a mark is kept at least, in seconds.
     """
-    keys, owners = _keys_and_owners(events)
-    hours = {event.occurred_at // HOUR_MS for event in events}
-    positions_by_hour: dict[int, list[int]] = {hour: [] for hour in hours}  # left empty if there is only one hour
-    if len(hours) > 1:
-        for position, owner in enumerate(owners or range(len(events))):
-            positions_by_hour[events[owner].occurred_at // HOUR_MS].append(position)
-    args: list[bytes | str | int] = [len(positions_by_hour)]
-    for hour, positions in positions_by_hour.items():
+    groups = _with_further_keys(events) if any(map(_FURTHER_KEYS, events)) else _by_hour(events)
+    args: list[bytes | str | int] = [len(groups)]
+    for hour, (keys, indexes) in groups.items():
         expires_at, is_extended = _expiry(hour, now_ms // 1000, dedupe_ttl_s)
-        marks, numbers = marks_and_set_numbers([keys[position] for position in positions] if positions else keys)
-        indexes = [owners[position] for position in positions] if owners and positions else owners or positions
-        marks_json = orjson.dumps((marks, numbers, indexes))
+        marks_json = orjson.dumps((*marks_and_set_numbers(keys), indexes))
         args += [dedupe_marks_prefix(portal_id, hour), expires_at, int(is_extended), marks_json]
     return args
 
 
-def _keys_and_owners(events: Sequence[AdmissionEvent]) -> tuple[list[str], list[int]]:
-    """Return all keys of events, and the index of the event that has each; no indexes if each event has one key."""
-    if not any(map(_FORMER_KEYS, events)):
-        return [event.key for event in events], []
-    owned = [
-        (key, index) for index, event in enumerate(events) for key in dict.fromkeys((event.key, *event.former_keys))
-    ]
-    return [key for key, _ in owned], [index for _, index in owned]
+class _Group(NamedTuple):
+    """The keys of one hour, and for each the index of its event; no indexes if they are all events, in order."""
+
+    keys: list[str]
+    indexes: list[int]
+
+
+def _by_hour(events: Sequence[AdmissionEvent]) -> dict[int, _Group]:
+    """Return the keys of events that have one each."""
+    hours = {event.occurred_at // HOUR_MS for event in events}
+    if len(hours) == 1:
+        return {hour: _Group([event.key for event in events], []) for hour in hours}
+    groups = {hour: _Group([], []) for hour in hours}
+    for index, event in enumerate(events):
+        group = groups[event.occurred_at // HOUR_MS]
+        group.keys.append(event.key)
+        group.indexes.append(index)
+    return groups
+
+
+def _with_further_keys(events: Sequence[AdmissionEvent]) -> dict[int, _Group]:
+    """Return all keys of events, those of one event once each."""
+    groups: dict[int, _Group] = {}
+    for index, event in enumerate(events):
+        former, covered = event.further or ((), ())
+        indexes = dict.fromkeys(covered, _NOBODY) | dict.fromkeys((event.key, *former), index)
+        group = groups.setdefault(event.occurred_at // HOUR_MS, _Group([], []))
+        group.keys.extend(indexes)
+        group.indexes.extend(indexes.values())
+    return groups
 
 
 def marks_and_set_numbers(keys: list[str]) -> tuple[list[str], tuple[int, ...]]:
