@@ -25,6 +25,7 @@ _CHUNK_BYTES: Final = 128 * 1024
 _MAX_LOCATION_BYTES: Final = 256 * 1024
 _MAX_OFFSET_LENGTH: Final = 1000
 _BATCH: Final = 100  # HubSpot's most
+_LIST_TRIES: Final = 3  # of a list from which HubSpot leaves pages out
 _FILE_TIMEOUT: Final = aiohttp.ClientTimeout(total=600, sock_connect=20, sock_read=60)
 _MAX_REDIRECTS: Final = 3  # of the store of the files
 _GONE: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.BAD_REQUEST})
@@ -62,24 +63,22 @@ class JournalClient:
         """Return the newest page, None if there is none; see `next_after`."""
         return await self._read_known("/latest")
 
-    async def newest_pages(self, newest: PageLocation) -> list[PageLocation]:
-        """Return the newest pages in order of time, up to and with `newest`; none if HubSpot does not list them so.
+    async def pages_after(self, offset: str) -> list[PageLocation]:
+        """Return the pages behind an offset, or with the empty text the earliest ones; none if HubSpot lists not all.
 
         Raises:
             JournalRefused, JournalUnavailable: HubSpot does not answer as it should.
         """
-        try:
-            body = await self._read_body(f"/batch/latest/{_BATCH}")
-        except OffsetUnknown:
-            return []
-        fields = _fields(body or b"{}")
-        results = fields.get("results")
-        pages = (
-            [self._location(each) for each in results if isinstance(each, dict)] if isinstance(results, list) else []
-        )
-        if pages and pages[0].offset == newest.offset:  # HubSpot's docs name no order
-            pages.reverse()
-        return pages if pages and pages[-1].offset == newest.offset else []
+        start = f"{quote(offset, safe='')}/next" if offset else "earliest"
+        for _ in range(_LIST_TRIES):
+            try:
+                fields = _fields(await self._read_body(f"/batch/{start}/{_BATCH}") or b"{}")
+            except OffsetUnknown:
+                break
+            results = fields.get("results")
+            if isinstance(results, list) and not fields.get("errors"):
+                return [self._location(each) for each in results if isinstance(each, dict)]
+        return []
 
     async def next_after(self, offset: str) -> PageLocation | None:
         """Return the page behind an offset, None if there is none yet.

@@ -53,6 +53,7 @@ class JournalReader:
         self._episodes = AlertEpisodes(redis)
         self._lease = LeaderLock(redis, JOURNAL_READER, lease_ms=LEASE_MS)
         self._failures = 0
+        self._known_offset = ""  # the last one for which HubSpot named a following page
         self._unreadable = 0  # how often the next page was no page
         self._nothing_new = 0  # answers in a row; the first one is compared
         self._is_refused = True  # until HubSpot has answered: an earlier process may have begun the alert
@@ -114,6 +115,7 @@ class JournalReader:
         Raises:
             OffsetUnknown: the journal goes on elsewhere.
         """
+        self._known_offset = cursor.offset
         if not cursor.offset:
             return await self._client.earliest()
         code = "204"
@@ -133,28 +135,28 @@ class JournalReader:
         except OffsetUnknown:
             location = None
         if location is None:
-            location = await self._find_beside(cursor, newest)
+            location = await self._find_listed(cursor)
         if location is None:
             raise OffsetUnknown(code)
         return location
 
-    async def _find_beside(self, cursor: Cursor, newest: PageLocation | None) -> PageLocation | None:
-        """Return the page after one that HubSpot lists and does not know by its offset, None if it lists it not."""
-        pages = await self._client.newest_pages(newest) if newest else []
+    async def _find_listed(self, cursor: Cursor) -> PageLocation | None:
+        """Return what follows a page that HubSpot lists, and does not know by its offset; None if it lists it not."""
+        self._known_offset = cursor.known_offset
+        pages = await self._client.pages_after(cursor.known_offset)
         return next((after for page, after in pairwise(pages) if page.offset == cursor.offset), None)
 
     async def _restart(self, cursor: Cursor, error: OffsetUnknown) -> float:
         """Start again at the earliest page. The first page read then shows whether the journal has a gap.
 
-        Where that led to an offset that is unknown again, the reader goes on at the newest pages, and reports the gap.
+        Where that led to an offset that is unknown again, the reader goes on at the newest page, and reports the gap.
         """
         since = cursor.lost_since or cursor.read_until
         newest = await self._client.latest() if cursor.restarts >= _MOST_RESTARTS else None
         if newest is not None:
             log.warning("journal_skipped", status=error.code, behind_s=cursor.age_ms(clock.now_ms()) // 1000)
-            pages = await self._client.newest_pages(newest) or [newest]
             await self._report_gap(since, clock.now_ms())
-            return await self._read_page(replace(cursor, lost_since=0, restarts=0), pages[0])
+            return await self._read_page(replace(cursor, lost_since=0, restarts=0), newest)
         log.warning("journal_restarted", status=error.code, behind_s=cursor.age_ms(clock.now_ms()) // 1000)
         await self._move(cursor, Cursor("", cursor.read_until, since, cursor.restarts + 1))
         await self._episodes.report_once(Alert.JOURNAL_RESTARTED, status=error.code, since=since)
@@ -165,7 +167,7 @@ class JournalReader:
         self._nothing_new += 1
         if cursor.lost_since and at - cursor.lost_since > KEPT_MS:
             await self._report_gap(cursor.lost_since, at)
-        await self._move(cursor, Cursor(cursor.offset, max(at, cursor.read_until)))
+        await self._move(cursor, Cursor(cursor.offset, max(at, cursor.read_until), known_offset=cursor.known_offset))
         return _IDLE_S
 
     async def _read_page(self, cursor: Cursor, location: PageLocation) -> float:
@@ -183,7 +185,8 @@ class JournalReader:
             await self._report_gap(cursor.lost_since, published_at)
         lost_since = 0 if published_at else cursor.lost_since
         await self._intake.proofs.keep(published_at or clock.now_ms())
-        to = Cursor(location.offset, max(published_at or 0, cursor.read_until), lost_since, cursor.restarts)
+        read_until = max(published_at or 0, cursor.read_until)
+        to = Cursor(location.offset, read_until, lost_since, cursor.restarts, self._known_offset)
         await self._move(cursor, to)
         JOURNAL_PAGES.inc()
         return 0.0

@@ -16,7 +16,7 @@ from spokes.core.redis.keys import JOURNAL_CURSOR, JOURNAL_READER
 from spokes.core.redis.scripts import read_script
 
 KEPT_MS: Final = 60 * 3_600_000  # the journal keeps three days; this much of it is certain
-_FIELDS: Final = ("offset", "read_until", "lost_since", "restarts")
+_FIELDS: Final = ("offset", "read_until", "lost_since", "restarts", "known_offset")
 _SCRIPT: Final = read_script(__file__, "cursor.lua")
 
 
@@ -30,12 +30,14 @@ class Cursor:
         lost_since: since when entries may be missing, because the journal did not know the offset any more. The first
             page read afterwards decides it.
         restarts: how often the reader began at the earliest page since it last had nothing more to read.
+        known_offset: the last one for which HubSpot named a following page; empty at the earliest page.
     """
 
     offset: str = ""
     read_until: int = 0
     lost_since: int = 0
     restarts: int = 0
+    known_offset: str = ""
 
     @classmethod
     def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
@@ -44,8 +46,12 @@ class Cursor:
         def number(name: bytes) -> int:
             return max(0, read_bigint(fields.get(name, b"").decode(errors="replace")) or 0)
 
-        offset = fields.get(b"offset", b"").decode(errors="replace")
-        return cls(offset, number(b"read_until"), number(b"lost_since"), number(b"restarts"))
+        def text(name: bytes) -> str:
+            return fields.get(name, b"").decode(errors="replace")
+
+        return cls(
+            text(b"offset"), number(b"read_until"), number(b"lost_since"), number(b"restarts"), text(b"known_offset")
+        )
 
     @property
     def fields(self) -> tuple[str | int, ...]:
