@@ -142,7 +142,8 @@ def _print_result(facts: Facts) -> bool:
     repeats = sum(len(times) - 1 for times in facts.note_times.values())
     console.print(
         f"{len(facts.disruptions)} disruptions; {len(facts.accepted)} events acknowledged: {shares}; "
-        f"{len(facts.once_counts)} effects of tools.once; {len(facts.note_times)} notes, {repeats} repeated.",
+        f"{len(facts.once_counts)} effects of tools.once; {len(facts.note_times)} notes, {repeats} repeated; "
+        f"{facts.token_refreshes} refreshes of OAuth tokens; {facts.envelopes} envelopes at Sentry.",
         soft_wrap=True,
     )
     for violation in violated:

@@ -38,6 +38,12 @@ class ChildProcess:
         return self._process.pid if self._process is not None and self.exit_code is None else 0
 
     @property
+    def child_pids(self) -> list[int]:
+        """The process ids of its own children, such as the console's of web."""
+        files = Path(f"/proc/{self.pid}/task").glob("*/children") if self.pid else ()
+        return [int(pid) for file in files for pid in file.read_text().split()]
+
+    @property
     def exit_code(self) -> int | None:
         """The exit code after the process has ended; negative for a signal."""
         return None if self._process is None else self._process.returncode

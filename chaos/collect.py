@@ -12,8 +12,12 @@ from chaos.disruptions.other_application import DONE
 from chaos.facts import Facts, ObservedDisruption
 from chaos.handlers import BAD_TYPES, NOTED_BY, NOTED_TYPE
 from chaos.load import FIRST_FORGED, EditLoad
+from chaos.oauth.leaked_secrets import leaked_secrets
+from chaos.oauth.portals import wrongly_marked
 from chaos.stack import Stack
+from chaos.store_dumps import dump_redis, dump_sql
 from spokes.audit.records import TERMINAL, Outcome
+from spokes.audit.sql.engine import open_engine
 from spokes.core.redis.keys import AUDIT_STREAM, DEFAULT_QUEUE, QUEUES
 from spokes.simulator.changes import ObjectRef
 from spokes.simulator.crm.object_types import DEAL
@@ -53,6 +57,7 @@ _MAX_LINE_BYTES: Final = 160
 async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruption]) -> Facts:
     """Collect all facts; the stack must still be running."""
     _dump_simulator(stack)
+    await _dump_stores(stack)
     expected = ExpectedState(load, REGISTERED_TYPES | BAD_TYPES | {NOTED_TYPE})
     records = await _export_audit(stack)
     named = [
@@ -83,7 +88,7 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
         + sum((record["event_id"] or 0) >= FIRST_FORGED for record in records),
         note_times={value: tuple(times) for value, times in note_times.items()},
         expected_notes=frozenset(
-            f"{prefix}{event[3]}"
+            f"{prefix}{event[-1]}"
             for event in expected.outcomes
             for handler, prefix in NOTED_BY.items()
             if event[0] == NOTED_TYPE
@@ -94,12 +99,18 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
         wrong_records=(
             *wrong_values(load.people, "contacts", "phone", load.people.phones)[1],
             *wrong_values(load.people, "companies", "domain", load.people.domains)[1],
+            *stack.portals.wrong_phones(),
         ),
         leftovers=await _leftovers(stack),
         rate_limited_at_ms=tuple(call.at_ms for call in sim.requests if call.policy is not None),
         other_jobs_lost=stack.other_jobs - await _other_jobs_done(stack),
         chain_is_intact=await run_command(stack.direct_environment, "audit", "verify") is not None,
         disruptions=tuple(observed),
+        marked_portals=tuple(wrongly_marked(await _list_portals(stack))),
+        foreign_calls=tuple(stack.portals.foreign_calls()),
+        token_refreshes=sum(sim.installs.refreshes.values()),
+        envelopes=stack.sentry.count,
+        leaked_secrets=tuple(leaked_secrets(stack.folder, stack.secrets)),
     )
 
 
@@ -208,6 +219,22 @@ def _dump_simulator(stack: Stack) -> None:
         (stack.folder / f"{name}.jsonl").write_bytes(b"\n".join(orjson.dumps(line, default=list) for line in lines))
 
 
+async def _dump_stores(stack: Stack) -> None:
+    """Write all that Redis and SQL hold into the run's folder, where `leaked_secrets` searches it."""
+    async with stack.redis() as redis:
+        (stack.folder / "redis.dump").write_text(await dump_redis(redis))
+    engine = open_engine(f"postgresql+asyncpg://postgres@127.0.0.1:{stack.ports['postgres']}/postgres")
+    try:
+        (stack.folder / "sql.dump").write_text(await dump_sql(engine))
+    finally:
+        await engine.dispose()
+
+
+async def _list_portals(stack: Stack) -> list[JsonObject]:
+    output = await run_command(stack.direct_environment, "portals", "list", "--json") or b""
+    return [orjson.loads(line) for line in output.splitlines()]
+
+
 def _event_name(event: EventIdentityKey) -> str:
     return " ".join(map(str, event))
 
@@ -220,9 +247,11 @@ def _undelivered(load: EditLoad) -> Iterator[str]:
 
 def _record_exists(load: EditLoad, event: EventIdentityKey) -> bool:
     """Return whether the record of an event exists, under its own id."""
-    family = str(event[0]).partition(".")[0]
-    type_ = load.sim.crm.types.resolve({"company": "companies"}.get(family, f"{family}s"))
-    return load.sim.crm.find(type_, str(event[1]), merged=False) is not None
+    registration, portal_id, object_id = map(str, event[:3])
+    crm = load.sim.portals[int(portal_id)].crm
+    family = registration.partition(".")[0]
+    type_ = crm.types.resolve({"company": "companies"}.get(family, f"{family}s"))
+    return crm.find(type_, object_id, merged=False) is not None
 
 
 def _note_times(load: EditLoad) -> dict[str, list[int]]:

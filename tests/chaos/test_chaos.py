@@ -20,7 +20,7 @@ from chaos.child_process import ChildProcess
 from chaos.collect import EventEnds, final_outcomes, find_log_errors, still_running
 from chaos.facts import Facts, ObservedDisruption
 from chaos.invariants import violations
-from chaos.plan import DisruptionKind, plan
+from chaos.plan import OAUTH, DisruptionKind, plan
 from chaos.proxy import Proxy
 from chaos.run import simulator_speed
 from chaos.stack import ProcessBusy, Stack
@@ -121,6 +121,9 @@ def test_good_run_violates_nothing() -> None:
         ("entries left in Redis", {"leftovers": {"deliveries": 1}}),
         ("jobs of another application that did not run", {"other_jobs_lost": 1}),
         ("the audit chain", {"chain_is_intact": False}),
+        ("portals that were marked without a reason", {"marked_portals": ("portal 1 is needs_reinstall",)}),
+        ("calls with the token of another portal", {"foreign_calls": ("GET /crm",)}),
+        ("secrets in logs, Redis, SQL or Sentry", {"leaked_secrets": ("access in web.log",)}),
         ("unexpected exits of processes", {"unexpected_exits": ("web ended by itself",)}),
         ("errors or personal data in logs", {"log_errors": ("Traceback",)}),
         ("processes that are still running", {"still_running": ("valkey-server",)}),
@@ -141,9 +144,15 @@ def test_plan_depends_on_its_seed() -> None:
     assert plan(7, 60) == plan(7, 60) != plan(8, 60)
 
 
-def test_plan_has_every_kind_before_any_is_repeated() -> None:
-    first = [disruption.kind for disruption in plan(7, 120)][: len(DisruptionKind)]
-    assert set(first) == set(DisruptionKind)
+@pytest.mark.parametrize("kinds", [OAUTH, frozenset(DisruptionKind) - OAUTH], ids=["OAuth", "others"])
+def test_plan_has_every_kind_before_any_is_repeated(kinds: frozenset[DisruptionKind]) -> None:
+    planned = [disruption.kind for disruption in plan(7, 120) if disruption.kind in kinds]
+    assert set(planned[: len(kinds)]) == kinds
+
+
+def test_disruptions_of_oauth_take_no_time_from_the_others() -> None:
+    others = [kind for kind in DisruptionKind if kind not in OAUTH]
+    assert [disruption for disruption in plan(7, 120) if disruption.kind not in OAUTH] == plan(7, 120, others)
 
 
 def test_plan_of_some_kinds_has_no_others() -> None:

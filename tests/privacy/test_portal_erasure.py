@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chaos.store_dumps import dump_redis, dump_sql
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.incidents.incident import Incident
@@ -33,7 +34,6 @@ from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.queue.quarantine import NewContent, Quarantine
 from tests.support.deployment import KEY
 from tests.support.events import event, recorded
-from tests.support.store_dumps import dump_redis, dump_sql
 
 PORTAL, OTHER_PORTAL = 700100, 700101
 CANARY, CANARY_ID, OTHER_ID = "canary@example.com", 318845120771, 318845999999

@@ -35,7 +35,8 @@ class Fault:
 
     Selection: `nth` counts matching calls from 1; `every` n means each nth; `share` is a probability; without any of
     them all calls are selected. `times` is the maximum number of faults. Without `status` and `reset` a rule only adds
-    `latency`. With `after_effect` the call takes effect before its response fails. `retry_after` is the header's text.
+    `latency`. With `after_effect` the call takes effect before it is delayed and its response fails. `retry_after` is
+    the header's text.
     """
 
     method: str = "*"

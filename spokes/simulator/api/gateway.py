@@ -104,7 +104,9 @@ class Gateway:
             agent = request.headers.get("User-Agent", "")
             log = self._requests.add(LoggedCall(self._clock.now_ms(), request.method, request.path, user_agent=agent))
             fault = self._faults.choose(request.method, request.path, None)
-            await self._apply_latency(fault)
+            is_late = fault is not None and fault.after_effect
+            if not is_late:
+                await self._apply_latency(fault)
             if fault is not None and not fault.after_effect and _replaces_response(fault):
                 return _fault_response(request, log, fault, {})
             try:
@@ -116,6 +118,8 @@ class Gateway:
                 response = web.Response(
                     body=orjson.dumps(refusal.body(self._correlation_id())), status=refusal.status, content_type=_JSON
                 )
+            if is_late:
+                await self._apply_latency(fault)
             if fault is not None and _replaces_response(fault):
                 return _fault_response(request, log, fault, {})
             log.status = response.status
@@ -139,12 +143,16 @@ class Gateway:
                 return _response(log, EndpointResponse(HTTPStatus.TOO_MANY_REQUESTS, body), headers)
             headers = portal.limiter.headers(meter, has_daily=not caller.is_oauth)
             fault = self._faults.choose(request.method, request.path, portal.config.portal_id)
-            await self._apply_latency(fault)
+            is_late = fault is not None and fault.after_effect
+            if not is_late:
+                await self._apply_latency(fault)
             body_bytes = await request.read()
             if fault is not None and not fault.after_effect and _replaces_response(fault):
                 return _fault_response(request, log, fault, headers)
             call = Call(portal, request.match_info, request.query, body_bytes, log)
             response = self._respond(call, endpoint, caller.scopes)
+            if is_late:
+                await self._apply_latency(fault)
         except HubSpotError as error:
             response = EndpointResponse(error.status, error.body(self._correlation_id()))
         if fault is not None and _replaces_response(fault):

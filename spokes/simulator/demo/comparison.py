@@ -76,7 +76,9 @@ class ExpectedState:
         self.malformed = len(elements) - len(events)
         registered_elements = [element for element in events if registration_of(element) in registered]
         self.ignored = len(events) - len(registered_elements)
-        self.identities = {element["eventId"]: _identity_key(element) for element in registered_elements}
+        self.identities = {
+            (element.get("portalId"), element["eventId"]): _identity_key(element) for element in registered_elements
+        }
         self.outcomes = {_identity_key(element): self._expected_outcome(element) for element in registered_elements}
         self.duplicates = len(registered_elements) - len(self.outcomes)
 
@@ -96,7 +98,7 @@ class ExpectedState:
 
     def identity(self, record: JsonObject) -> EventIdentityKey:
         """Return the key of the event that an audit record is about."""
-        return self.identities.get(record["event_id"], (record["event_id"],))
+        return self.identities.get((record["portal_id"], record["event_id"]), (record["event_id"],))
 
 
 def compare(scenario: Scenario, records: list[JsonObject], *, chain_intact: bool) -> Iterator[ComparisonRow]:
@@ -152,7 +154,8 @@ def registration_of(element: JsonObject) -> str:
 
 
 def _identity_key(element: JsonObject) -> EventIdentityKey:
-    return (registration_of(element), element.get("objectId"), element["occurredAt"], element.get("propertyValue"))
+    what_changed = (registration_of(element), element.get("portalId"), element.get("objectId"))
+    return (*what_changed, element["occurredAt"], element.get("propertyValue"))
 
 
 def _count(records: Iterable[JsonObject], outcome: str) -> int:
