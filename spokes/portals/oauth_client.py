@@ -177,6 +177,8 @@ class OAuthClient:
                 raw = await response.content.read(_MAX_BODY_BYTES + 1)
                 while len(raw) <= _MAX_BODY_BYTES and (more := await response.content.read(_MAX_BODY_BYTES)):
                     raw += more
+        except aiohttp.ClientConnectorError:  # nothing was sent
+            raise OAuthUnavailable("connection", may_have_effect=False) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             raise OAuthUnavailable("connection") from None
         if len(raw) > _MAX_BODY_BYTES:

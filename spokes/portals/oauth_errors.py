@@ -47,13 +47,17 @@ class InstallRefused(OAuthError):
 
 
 class OAuthUnavailable(OAuthError):
-    """HubSpot cannot answer now; `retry_after_s` is the wait that it asks for, 0 without one."""
+    """HubSpot cannot answer now; `retry_after_s` is the wait that it asks for, 0 without one.
+
+    `may_have_effect` is false if HubSpot refused the request: it issued no tokens.
+    """
 
     reason = "oauth_unavailable"
 
-    def __init__(self, code: str = "", *, retry_after_s: float = 0.0) -> None:
+    def __init__(self, code: str = "", *, retry_after_s: float = 0.0, may_have_effect: bool = True) -> None:
         super().__init__(code)
         self.retry_after_s = retry_after_s
+        self.may_have_effect = may_have_effect
 
 
 def oauth_error(status: int, body: Mapping[str, object], *, retry_after_s: float, is_refresh: bool) -> OAuthError:
@@ -68,7 +72,8 @@ def oauth_error(status: int, body: Mapping[str, object], *, retry_after_s: float
     words = {error, code} - {"", "error"}
     name = code if code not in {"", "error"} else error
     if status not in _CLIENT_ERRORS or not words:
-        return OAuthUnavailable(name or str(status), retry_after_s=retry_after_s)
+        may_have_effect = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        return OAuthUnavailable(name or str(status), retry_after_s=retry_after_s, may_have_effect=may_have_effect)
     if words & _APP:
         return AppRefused(name)
     if words & _INSTALL:

@@ -21,6 +21,7 @@ from spokes.core.redis.scripts import read_script
 
 _LEASE_MS: Final = 6_000
 _RENEW_EVERY_S: Final = 2.0
+_REQUEST_S: Final = 30 * 86_400  # for which an unanswered request is remembered
 _SCRIPT: Final = read_script(__file__, "begin_refresh.lua")
 
 
@@ -70,6 +71,22 @@ class RefreshLeases:
             with suppress(RedisError, OSError, TimeoutError):  # it expires
                 if await self._redis.get(lease) == self._holder.encode():
                     await self._redis.delete(lease)
+
+    async def note_request(self, portal_id: int, generation: int) -> bool:
+        """Note that HubSpot is asked for new tokens; return whether an earlier request of this generation is open.
+
+        Such a request had no answer, or its process ended before the new tokens were stored.
+        """
+        try:
+            earlier = await self._redis.set(keys.refresh_request(portal_id), generation, ex=_REQUEST_S, get=True)
+        except (RedisError, OSError, TimeoutError):
+            raise CRMUnavailable from None
+        return bool(earlier == str(generation).encode())
+
+    async def end_request(self, portal_id: int) -> None:
+        """Note that the last request is closed: its tokens are stored, or HubSpot issued none."""
+        with suppress(RedisError, OSError, TimeoutError):  # after new tokens, its generation is over
+            await self._redis.delete(keys.refresh_request(portal_id))
 
     async def back_off_portal(self, portal_id: int, seconds: float) -> None:
         """Begin no refresh of the portal for `seconds`."""

@@ -21,6 +21,8 @@ from spokes.core.vault import Vault
 from spokes.portals.tokens import Tokens, tokens_from_json, tokens_to_json
 
 ERASED: Final = "erased"  # the reason of an uninstalled portal of which nothing is held any more
+# The reason of a portal whose refresh token is refused after a request for new tokens whose answer was lost.
+REFRESH_INTERRUPTED: Final = "refresh_interrupted"
 _P: Final = INSTALLED_PORTALS.c
 _SHOWN: Final = (
     _P.portal_id, _P.state, _P.scopes, _P.installed_at, _P.token_expires_at, _P.name, _P.generation, _P.reason,

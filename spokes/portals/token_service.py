@@ -28,7 +28,7 @@ from spokes.portals.oauth_errors import AppRefused, OAuthError, OAuthUnavailable
 from spokes.portals.pending_tokens import PendingTokens, PendingTokenStore
 from spokes.portals.refresh_leases import RefreshLeases, RefreshTurn
 from spokes.portals.refresh_times import TokenAge, backoff_s, token_age
-from spokes.portals.store import PortalState, PortalStore, StoredTokens
+from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore, StoredTokens
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import HubSpotClient  # its import loads hubspot-api-client
@@ -40,6 +40,7 @@ _APP_BACKOFF_S: Final = (15.0, 30.0, 60.0, 120.0, 300.0)  # after HubSpot refuse
 _FORCED_EVERY_S: Final = 60.0  # a refresh because of a 401, by portal
 _STORE_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # the last one repeats
 _STORE_GIVE_UP_S: Final = 900.0  # then the pending tokens in Redis wait for the next refresh
+_REFUSED_TOKEN_CODES: Final = frozenset({"bad_refresh_token", "invalid_grant"})  # after an interruption: replaced
 _MAX_CACHED: Final = 5_000  # portals with a token in memory
 log = structlog.get_logger()
 
@@ -286,16 +287,21 @@ class TokenService:
                 await self._store_tokens(portal.portal_id, pending)
                 return
             await self._pending.delete(portal.portal_id)
+        is_repeated = await self._leases.note_request(portal.portal_id, portal.generation)
         try:
             issued = await self._oauth.refresh(tokens.refresh_token.get_secret_value())
             if issued.hub_id not in {0, portal.portal_id}:
                 raise AppRefused("other_hub")
         except OAuthError as error:
-            await self._refresh_failed(stored, error)
+            is_interrupted = is_repeated and error.code in _REFUSED_TOKEN_CODES
+            if not is_interrupted and not (isinstance(error, OAuthUnavailable) and error.may_have_effect):
+                await self._leases.end_request(portal.portal_id)
+            await self._refresh_failed(stored, PortalRevoked(REFRESH_INTERRUPTED) if is_interrupted else error)
             return
         self._failures.pop(portal.portal_id, None)
         self._app_refusals = 0
         await self._store_tokens(portal.portal_id, PendingTokens(portal.generation, issued))
+        await self._leases.end_request(portal.portal_id)
         await self._set_app_alert(is_active=False)
 
     async def _store_tokens(self, portal_id: int, pending: PendingTokens) -> None:

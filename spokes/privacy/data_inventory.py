@@ -108,6 +108,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.APP_BACKOFF: _NOTHING_PERSONAL,
     "spokes:{portal_id}:refresh": _NOTHING_PERSONAL,
     "spokes:{portal_id}:refresh:backoff": _NOTHING_PERSONAL,
+    "spokes:{portal_id}:refresh:request": _NOTHING_PERSONAL,
     "spokes:handler:{handler}:runs": Treatment(
         _PROCESSING, "lanes with the object's id; the next start removes ended ones"
     ),

@@ -46,6 +46,15 @@ def test_other_statuses_are_transient(status: int) -> None:
     assert isinstance(refused(status, {"error": "invalid_grant", "status": "BAD_REFRESH_TOKEN"}), OAuthUnavailable)
 
 
+@pytest.mark.parametrize(
+    ("status", "may_have_effect"), [(404, False), (423, False), (429, False), (500, True), (524, True)]
+)
+def test_failure_of_the_server_may_come_after_the_effect(status: int, may_have_effect: bool) -> None:
+    error = refused(status, {})
+    assert isinstance(error, OAuthUnavailable)
+    assert error.may_have_effect is may_have_effect
+
+
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_response_of_a_proxy_is_transient(status: int) -> None:
     assert isinstance(refused(status, {}), OAuthUnavailable)

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from spokes.core.redis import keys
-from spokes.portals.store import PortalState
+from spokes.portals.store import REFRESH_INTERRUPTED, PortalState
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.config import Latency, OAuthConfig
 from tests.portals.conftest import KEY, AppWorld
@@ -57,6 +56,20 @@ def begin(*processes: subprocess.Popen[str]) -> None:
         process.stdin.flush()
 
 
+async def kill_during_refresh(world: AppWorld, start: Start, portal_id: int) -> None:
+    """Kill a process while it waits for new tokens, which HubSpot has issued."""
+    number = world.hub.faults.add(Fault(path=TOKEN_ENDPOINT, latency=Latency(60_000), after_effect=True))
+    killed = start(portal_id)
+    begin(killed)
+
+    async def is_issued() -> bool:
+        return world.refreshes(portal_id) == 1
+
+    await world.wait_until(is_issued)
+    killed.kill()
+    world.hub.faults.remove(number)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("oauth_config", [OAuthConfig(rotates_refresh_tokens=True)])
 async def test_two_processes_refresh_each_portal_once(world: AppWorld, start: Start) -> None:
@@ -78,17 +91,23 @@ async def test_process_that_is_killed_during_a_refresh_costs_no_install(world: A
     """The answer is lost with the process; another one takes over once the lease has expired."""
     portal_id = PORTALS[0]
     await world.install(portal_id, expires_in_s=-60)
-    number = world.hub.faults.add(Fault(path=TOKEN_ENDPOINT, latency=Latency(1_500)))
-    killed = start(portal_id)
-    begin(killed)
-
-    async def is_refreshing() -> bool:
-        return bool(await world.redis.exists(keys.refresh_lease(portal_id)))
-
-    await world.wait_until(is_refreshing)
-    killed.kill()
-    world.hub.faults.remove(number)
+    await kill_during_refresh(world, start, portal_id)
     successor = start(portal_id)
     begin(successor)
     assert await outcomes(successor) == {f"{portal_id} ok"}
     assert (await world.portal(portal_id)).state is PortalState.INSTALLED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("oauth_config", [OAuthConfig(rotates_refresh_tokens=True)])
+async def test_portal_whose_new_tokens_died_with_a_process_needs_a_reinstall_for_that_reason(
+    world: AppWorld, start: Start
+) -> None:
+    portal_id = PORTALS[0]
+    await world.install(portal_id, expires_in_s=-60)
+    await kill_during_refresh(world, start, portal_id)
+    successor = start(portal_id)
+    begin(successor)
+    assert await outcomes(successor) == {f"{portal_id} no_credentials"}
+    portal = await world.portal(portal_id)
+    assert (portal.state, portal.reason) == (PortalState.NEEDS_REINSTALL, REFRESH_INTERRUPTED)

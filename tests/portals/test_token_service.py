@@ -12,7 +12,7 @@ from spokes.core import clock
 from spokes.core.errors import AuditUnavailable, CRMUnavailable, NoCredentials
 from spokes.core.redis import keys
 from spokes.core.redis.keys import ALERTS_ACTIVE
-from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore
 from spokes.portals.token_service import TokenService
 from spokes.portals.tokens import Tokens
 from spokes.simulator.api.faults import Fault
@@ -153,6 +153,39 @@ async def test_revoked_portal_needs_a_reinstall_and_is_left_alone(world: AppWorl
     assert len(world.hub.requests.find(path=TOKEN_ENDPOINT)) == 1
     assert await active_alerts(world) == {f"needs_reinstall:{PORTAL}"}
     assert service.portals == {OTHER}
+
+
+@pytest.mark.parametrize("oauth_config", [ROTATING])
+async def test_portal_whose_new_tokens_were_lost_has_a_reason_of_its_own(world: AppWorld) -> None:
+    await world.install(PORTAL, expires_in_s=-60)
+    world.hub.faults.add(Fault(path=TOKEN_ENDPOINT, reset=True, after_effect=True, times=1))
+    service = await world.service()
+    with pytest.raises(CRMUnavailable):
+        await service.client(PORTAL)
+    await world.redis.delete(keys.refresh_backoff(PORTAL))  # its time is over
+    with pytest.raises(NoCredentials):
+        await service.client(PORTAL)
+    assert (await world.portal(PORTAL)).reason == REFRESH_INTERRUPTED
+    (details,) = await world.redis.hvals(ALERTS_ACTIVE)  # type: ignore[misc]  # redis-py types one class for sync and async
+    assert REFRESH_INTERRUPTED.encode() in details
+
+
+@pytest.mark.parametrize("fault", [
+    Fault(path=TOKEN_ENDPOINT, status=429, times=1),
+    Fault(path=TOKEN_ENDPOINT, reset=True, after_effect=True, times=1),
+], ids=["refused", "interrupted, then repeated"])  # fmt: skip
+async def test_portal_that_removes_the_app_later_has_the_usual_reason(world: AppWorld, fault: Fault) -> None:
+    await world.install(PORTAL, expires_in_s=-60)
+    world.hub.faults.add(fault)
+    service = await world.service()
+    with pytest.raises(CRMUnavailable):
+        await service.client(PORTAL)
+    await world.redis.delete(keys.refresh_backoff(PORTAL))  # its time is over
+    client = await service.client(PORTAL) if fault.reset else None
+    world.hub.installs.uninstall(PORTAL)
+    with pytest.raises(NoCredentials):
+        await (service.client(PORTAL) if client is None else service.renew(PORTAL, client))
+    assert (await world.portal(PORTAL)).reason == "bad_refresh_token"
 
 
 async def test_portal_that_is_gone_needs_a_reinstall(world: AppWorld) -> None:

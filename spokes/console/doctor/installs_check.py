@@ -12,7 +12,7 @@ from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.crm.scopes import Declaration, ScopeRequirement, compare_scopes, required_scopes
-from spokes.portals.store import InstalledPortal, PortalState
+from spokes.portals.store import REFRESH_INTERRUPTED, InstalledPortal, PortalState
 
 TOPIC: Final = "installed portals"
 _NAMED: Final = 20  # portals that a finding names
@@ -39,7 +39,17 @@ async def check_installs(settings: Settings, declarations: Iterable[Declaration]
 
 def assess_installs(portals: Collection[InstalledPortal], required: frozenset[ScopeRequirement]) -> Iterator[Finding]:
     """Assess states and scopes; portals with the same missing scopes share a finding."""
-    revoked = [portal.portal_id for portal in portals if portal.state is PortalState.NEEDS_REINSTALL]
+    refused = [portal for portal in portals if portal.state is PortalState.NEEDS_REINSTALL]
+    interrupted = [portal.portal_id for portal in refused if portal.reason == REFRESH_INTERRUPTED]
+    if interrupted:
+        yield warning(
+            TOPIC,
+            f"HubSpot refuses the tokens of {_names(interrupted)}: it replaced them in a refresh whose answer did not "
+            "arrive. Their events wait and become dead letters. Ask their administrators to open the install link "
+            "again.",
+            refresh_interrupted=len(interrupted),
+        )
+    revoked = [portal.portal_id for portal in refused if portal.reason != REFRESH_INTERRUPTED]
     if revoked:
         yield warning(
             TOPIC,

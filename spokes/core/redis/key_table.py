@@ -188,6 +188,8 @@ KEYS: Final = (
              "the lease of the process that refreshes the portal's OAuth tokens"),
     RedisKey("spokes:{portal_id}:refresh:backoff", "string", "spokes.portals.refresh_leases", "until it is over",
              "exists while the portal's OAuth tokens are not refreshed, because a refresh failed"),
+    RedisKey("spokes:{portal_id}:refresh:request", "string", "spokes.portals.refresh_leases", "30 days",
+             "generation of the OAuth tokens for which HubSpot was asked, and may have issued, newer ones"),
     RedisKey(SEALED_PREFIX + "{portal_id}", "hash", "spokes.crm.transport.stored_secrets", "none",
              "sealed secrets of a portal, by name"),
     RedisKey("spokes:{portal_id}:settled:{delivery_id}", "set", "workers.delivery.settlement", "7 days",

@@ -175,6 +175,11 @@ def refresh_backoff(portal_id: int) -> str:
     return f"spokes:{portal_id}:refresh:backoff"
 
 
+def refresh_request(portal_id: int) -> str:
+    """Return the key of the last request for new OAuth tokens of a portal that may have had no answer."""
+    return f"spokes:{portal_id}:refresh:request"
+
+
 def crash_count(portal_id: int, event_key: str) -> str:
     """Return the key of the number of workers that died while they ran an event alone."""
     return f"spokes:{portal_id}:deaths:{event_key}"

@@ -101,7 +101,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
         ),
     ),
     Alert.NEEDS_REINSTALL: (
-        "HubSpot refuses a portal's refresh token for good: the portal removed the app, or its tokens were revoked.",
+        (
+            "HubSpot refuses a portal's refresh token for good: the portal removed the app, its tokens were revoked, "
+            "or (code `refresh_interrupted`) HubSpot replaced them in a refresh whose answer was lost."
+        ),
         "No call is made for it. Ask its administrator to install the app again; its parked events then run.",
     ),
     Alert.OAUTH_APP_REFUSED: (

@@ -1,5 +1,6 @@
 """The check of the portals that installed the app."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from spokes.audit.sql import schema
@@ -9,7 +10,7 @@ from spokes.console.doctor.hubspot_check import check_hubspot
 from spokes.console.doctor.installs_check import assess_installs, assess_tokens, check_installs
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
-from spokes.portals.store import InstalledPortal, PortalState
+from spokes.portals.store import REFRESH_INTERRUPTED, InstalledPortal, PortalState
 
 REQUIRED = frozenset({frozenset({"crm.objects.contacts.read"})})
 OAUTH = {
@@ -34,6 +35,13 @@ def test_portals_that_need_a_reinstall_are_named() -> None:
     assert finding.level is FindingLevel.WARNING
     assert "portals 100, 101," in finding.sentence
     assert "119 and 10 more" in finding.sentence
+
+
+def test_portals_whose_refresh_was_interrupted_are_named_apart() -> None:
+    interrupted = replace(portal(8, PortalState.NEEDS_REINSTALL), reason=REFRESH_INTERRUPTED)
+    first, second, _ = assess_installs([portal(7, PortalState.NEEDS_REINSTALL), interrupted], REQUIRED)
+    assert "portal 8: it replaced them in a refresh whose answer did not arrive" in first.sentence
+    assert ("portal 7:" in second.sentence, second.figures) == (True, {"needs_reinstall": 1})
 
 
 def test_missing_scope_names_the_portals_that_lack_it() -> None:

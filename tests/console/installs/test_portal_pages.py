@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.console.accounts.policy import Role
 from spokes.core import clock
 from spokes.core.redis import keys
-from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore
 from spokes.portals.tokens import Tokens
 from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.console.installs.conftest import Customer
@@ -71,6 +71,15 @@ async def test_backlog_of_one_portal_hides_no_other(client: TestClient, store: P
     assert "25,000" in text
     assert await listed(visitor, q="12") == [12]
     assert "Waiting deliveries 1" in visible_text((await visitor.get("/console/portals/12"))[1])
+
+
+async def test_portal_whose_refresh_was_interrupted_says_so(client: TestClient, store: PortalStore) -> None:
+    await install(store, 11, 12)
+    await store.mark(11, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
+    await store.mark(12, PortalState.NEEDS_REINSTALL, REFRESH_INTERRUPTED)
+    visitor = await Visitor.signed_in(client, Role.VIEWER)
+    texts = [visible_text((await visitor.get(f"/console/portals/{portal_id}"))[1]) for portal_id in (11, 12)]
+    assert ["whose answer did not arrive" in text for text in texts] == [False, True]
 
 
 async def test_portals_are_filtered_and_sorted(client: TestClient, store: PortalStore, redis: Redis) -> None:
