@@ -11,7 +11,6 @@ from spokes.core.errors import (
     AmbiguousReference,
     ConfigurationError,
     Conflict,
-    CreationUnreadable,
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -31,6 +30,7 @@ from spokes.core.errors import (
     SpokesError,
     TransientCRMError,
 )
+from spokes.crm.batching.errors import CreationUnreadable
 from spokes.http.errors import (
     HttpError,
     HttpNotSent,

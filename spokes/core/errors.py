@@ -1,7 +1,5 @@
 """Every exception Spokes raises on purpose. Each has a constant reason and data, never a secret or a property value.
 
-A branch that names a file goes on there.
-
 SpokesError
 ├── ConfigurationError          a setting is missing or wrong; start-up stops
 ├── RejectedRequest             the web process refuses a request (HTTP status and reason)
@@ -37,11 +35,24 @@ SpokesError
 │       ├── NoCredentials       we have no credentials for the portal; nothing was sent
 │       ├── NotPermitted        403, or a method the handler did not declare
 │       ├── ObjectNotFound      404
-│       ├── CreationUnreadable  HubSpot accepted a creation, and its answer cannot be read
+│       ├── CreationUnreadable  2xx to a creation, with an unreadable body: spokes/crm/batching
 │       └── Conflict            409
 ├── HttpError                   a call of `tools.http` failed: spokes/http/errors.py
+│   ├── HttpNotSent             it is not declared, or incomplete
+│   ├── HttpRefusal             every status without a class of its own; the same call will never succeed
+│   ├── HttpRateReached         the declared rate of the host allows no call now
+│   └── TransientHttpError      the same call may succeed later
+│       ├── HttpRateLimited     429
+│       └── HttpUnavailable     5xx, 408, 425, a time-out or a broken connection
 ├── JournalError                a page of HubSpot's journal cannot be read: ingest/journal/errors.py
+│   ├── JournalUnavailable      HubSpot cannot answer now
+│   ├── JournalRefused          HubSpot refuses the app
+│   └── OffsetUnknown           the journal does not know an offset, or has nothing behind it
 └── OAuthError                  HubSpot's OAuth endpoints refuse or fail: spokes/portals/oauth_errors.py
+    ├── PortalRevoked           the portal removed the app, or its tokens are revoked
+    ├── AppRefused              HubSpot refuses our client id, client secret or request
+    ├── InstallRefused          HubSpot refuses one install
+    └── OAuthUnavailable        HubSpot cannot answer now
 """
 
 import re
@@ -187,8 +198,7 @@ class RetryLater(SpokesError):
     """A handler wants its event again: `raise RetryLater("ERP answered 503", after_s=60)`.
 
     `explanation` appears, masked, in the event's timeline and dead letter: name the system and its answer, no values.
-    The event runs again in `after_s` seconds or later; None leaves the delay to the retry schedule. A number in place
-    of the explanation is the delay.
+    The event runs again in `after_s` seconds or later, by default after the schedule. A number alone is the delay.
     """
 
     reason = "retry_later"
@@ -377,16 +387,6 @@ class ObjectNotFound(PermanentCRMError):
     """404: the record does not exist or is archived."""
 
     reason = "object_not_found"
-
-
-class CreationUnreadable(PermanentCRMError):
-    """HubSpot answered a creation with 2xx, and its answer cannot be read or names no new object.
-
-    The object may exist, so the creation is not repeated: HubSpot has no idempotency keys. `tools.once` with `find`
-    searches for it when the dead letter is replayed.
-    """
-
-    reason = "creation_unreadable"
 
 
 class Conflict(PermanentCRMError):

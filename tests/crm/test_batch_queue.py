@@ -11,7 +11,6 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from spokes.core.errors import (
-    CreationUnreadable,
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -22,6 +21,7 @@ from spokes.core.errors import (
     RateLimited,
 )
 from spokes.core.priority import Priority
+from spokes.crm.batching.errors import CreationUnreadable
 from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.batching.updates import PropertyUpdate
 from spokes.crm.results import WriteReceipt

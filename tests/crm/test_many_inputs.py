@@ -7,7 +7,6 @@ from redis.asyncio import Redis
 
 from spokes.core.errors import (
     Conflict,
-    CreationUnreadable,
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -18,6 +17,7 @@ from spokes.core.errors import (
 )
 from spokes.core.settings import Settings
 from spokes.crm.access import UnleasedContext
+from spokes.crm.batching.errors import CreationUnreadable
 from spokes.crm.objects import New
 from spokes.crm.results import ItemResult, ItemResults
 from spokes.crm.services import CRM

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from spokes.core.errors import CreationUnreadable, CRMError, CRMUnavailable
+from spokes.core.errors import CRMError, CRMUnavailable
 from spokes.crm.batching.batch_queue import WriteBatchQueue
 from spokes.crm.batching.batch_results import BatchResults, match_results
+from spokes.crm.batching.errors import CreationUnreadable
 from spokes.crm.batching.submissions import Batch
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.error_classes import UNPROCESSED

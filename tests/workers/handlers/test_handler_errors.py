@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 from spokes.audit.rows import to_row
 from spokes.console.queries.descriptions import REASON_TEXTS, explain_failure
 from spokes.core.errors import (
-    CreationUnreadable,
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -29,6 +28,7 @@ from spokes.core.errors import (
 )
 from spokes.core.events import Event
 from spokes.core.masking import Mask
+from spokes.crm.batching.errors import CreationUnreadable
 from spokes.crm.transport.error_mapping import error_from_response
 from spokes.queue.dead_letters import DeadLetters
 from spokes.routing import uses
