@@ -14,11 +14,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
@@ -27,6 +27,16 @@ from redis import Redis
 from rich.progress import Progress
 
 from bench.lib.due_load import object_id_of
+from bench.lib.end_to_end_report import (
+    Load,
+    Measured,
+    burst_table,
+    latency_chart,
+    latency_table,
+    most_in_window,
+    readme_text,
+    used_share,
+)
 from bench.lib.row_watch import RowWatch
 from bench.lib.runs import InvalidRun, process_id
 from bench.lib.servers import (
@@ -40,78 +50,26 @@ from bench.lib.servers import (
     running_valkey,
     running_web,
 )
-from bench.lib.tables import progress_bar, table, write_section
+from bench.lib.tables import progress_bar, write_illustrated, write_section
 from bench.lib.traffic import environment
 
 _GIVE_UP_S: Final = 90.0  # after the last request was due
 _POLL_S: Final = 0.1
-RIVAL: Final = "stock arq"
+_IMPORT_BATCH: Final = 100
+_FIRST_IMPORTED: Final = 10_000_000  # number of the first event of an import, far beyond those of the load
 
 
-class Load(NamedTuple):
-    """What is sent: events a second (0: all at once), events of a request, and HubSpot's limit, 0 for none."""
-
-    rate: float
-    batch: int
-    seconds: float
-    limit: int = 190
-    workers: int = 1
-    latency_ms: float = 0.0
-    events: int = 0  # of a burst
-
-    @property
-    def count(self) -> int:
-        """The number of events, a multiple of the batch."""
-        return (self.events or round(self.rate * self.seconds)) // self.batch * self.batch
-
-    def __str__(self) -> str:
-        """Return the load in words."""
-        rate = f"{self.rate:g}/s" if self.rate else f"{self.count:,} at once"
-        size = "singles" if self.batch == 1 else f"in {self.batch}s"
-        workers = f", {self.workers} workers" if self.workers > 1 else ""
-        slow = f", answers after {self.latency_ms:g} ms" if self.latency_ms else ""
-        return f"{rate} {size}{workers}{slow}"
-
-
-@dataclass(slots=True)
-class Measured:
-    """The latencies in ms of one run, sorted, by step; CPU in us an event by process; calls of HubSpot."""
-
-    load: Load
-    seconds: float
-    latencies: dict[str, list[float]] = field(default_factory=dict)
-    cpu_us: dict[str, float] = field(default_factory=dict)
-    calls: int = 0
-    most_calls: int = 0  # in any ten seconds
-    rate_limited: int = 0
-
-    def quantiles(self, step: str) -> str:
-        """Return p50 and p99 of a step."""
-        values = self.latencies.get(step)
-        return f"{quantile(values, 0.5):,.0f} / {quantile(values, 0.99):,.0f}" if values else "-"
-
-    @property
-    def write_p50(self) -> float:
-        """The median write latency."""
-        return quantile(self.latencies["write"], 0.5)
-
-    @property
-    def rate(self) -> float:
-        """Events a second, from the first request to the last row."""
-        return self.load.count / self.seconds
-
-
-STEPS: Final = ("202", "handler", "write", "SQL")
+_EXPLANATION: Final = """
+From the time at which a request was due, p50 / p99 in ms: to the 202, the start of the handler, the arrival of the
+write at HubSpot and the row in SQL. Web process, workers, Valkey, HubSpot and the load share two cores. `used` is the
+share of HubSpot's limit from the first window on. In a burst, all requests are due at once.
+"""
 LOADS: Final = (
     Load(50, 1, 20), Load(50, 1, 20, workers=2), Load(50, 1, 20, workers=4), Load(500, 1, 20), Load(800, 1, 20),
-    Load(500, 100, 20), Load(500, 1, 10, limit=0), Load(2000, 100, 10, limit=0),
+    Load(500, 100, 20), Load(500, 1, 30, latency_ms=500), Load(500, 1, 20, imports=300),
+    Load(500, 1, 10, limit=0), Load(2000, 100, 10, limit=0),
 )  # fmt: skip
 BURSTS: Final = (Load(0, 1, 0, limit=0, events=15_000), Load(0, 100, 0, limit=0, events=15_000))
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return a quantile of sorted values."""
-    return values[min(int(len(values) * share), len(values) - 1)]
 
 
 async def measure(load: Load, folder: Path, *, rival: bool = False, database: str = "") -> Measured:
@@ -151,7 +109,7 @@ class Target:
         )
         pids = {"web": web.pid}
         # A burst is compared with a rival that does not note each start either: a system call an event.
-        handlers = "bench.handlers.timed_contacts" if load.rate else "handlers.contacts"
+        handlers = "bench.handlers.timed_contacts" if load.rate else "handlers"
         for number in range(load.workers):
             settings = {
                 **environment(0, redis_url(self.redis), str(self.folder)), "HUBSPOT_API_URL": self.hubspot_url,
@@ -181,34 +139,54 @@ class Target:
 
     async def run(self, load: Load, pids: dict[str, int]) -> Measured:
         """Send the load, wait for the last row, and gather what was measured."""
-        arguments = [str(ROOT / "bench/lib/due_load.py"), "--port", str(self.port), "--events", str(load.count)]
+        arguments = [
+            str(ROOT / "bench/lib/due_load.py"),
+            "--port",
+            str(self.port),
+            "--events",
+            str(load.number_of_events),
+        ]
         arguments += ["--batch", str(load.batch), "--rate", str(load.rate)]
         async with RowWatch.watching(self._address()) as watch:
             await asyncio.sleep(0.5)
             cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
-            sender = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-            )
-            out, _ = await sender.communicate()
-            sent: dict[str, Any] = orjson.loads(out)
-            if sent["other_responses"]:
-                raise InvalidRun(f"{sent['other_responses']} requests were not answered 202")
+            sent, *_ = await asyncio.gather(self._send(arguments), *self._imports(load))
             rows = await self._wait_for_rows(load, watch)
             spent = {name: cpu_seconds(pid) - cpu[name] for name, pid in pids.items()}
         return self._gather(load, sent, rows, spent)
 
+    async def _send(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """Run one load generator to its end; return what it prints."""
+        sender = await asyncio.create_subprocess_exec(
+            sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+        )
+        out, _ = await sender.communicate()
+        sent: dict[str, Any] = orjson.loads(out)
+        if sent["other_responses"]:
+            raise InvalidRun(f"{sent['other_responses']} requests were not answered 202")
+        return sent
+
+    def _imports(self, load: Load) -> list[Coroutine[Any, Any, dict[str, Any]]]:
+        """Return the load generator of the import beside a load, if there is one."""
+        count = round(load.imports * load.seconds) // _IMPORT_BATCH * _IMPORT_BATCH
+        arguments = [str(ROOT / "bench/lib/due_load.py"), "--port", str(self.port), "--events", str(count)]
+        arguments += ["--batch", str(_IMPORT_BATCH), "--rate", str(load.imports), "--first", str(_FIRST_IMPORTED)]
+        return [self._send([*arguments, "--source", "IMPORT"])] if count else []
+
     async def _wait_for_rows(self, load: Load, watch: RowWatch) -> dict[str, float]:
         deadline = time.monotonic() + _GIVE_UP_S
+        wanted = {str(object_id_of(number)) for number in range(load.number_of_events)}
         while True:
             rows = self._rival_rows() if self.is_rival else await watch.settled()
-            if len(rows) >= load.count:
+            rows = {object_id: at for object_id, at in rows.items() if object_id in wanted}
+            if len(rows) >= load.number_of_events:
                 return rows
             if time.monotonic() > deadline:
-                raise InvalidRun(f"{len(rows)} of {load.count} events have a row; logs in {self.folder}")
+                raise InvalidRun(f"{len(rows)} of {load.number_of_events} events have a row; logs in {self.folder}")
             await asyncio.sleep(_POLL_S if load.rate else 1.0)
 
     def _gather(self, load: Load, sent: dict[str, Any], rows: dict[str, float], spent: dict[str, float]) -> Measured:
-        due = {str(object_id_of(n)): sent["due"][n // load.batch] for n in range(load.count)}
+        due = {str(object_id_of(n)): sent["due"][n // load.batch] for n in range(load.number_of_events)}
         with urllib.request.urlopen(f"{self.hubspot_url}/measured", timeout=30) as response:  # noqa: S310 - our own URL
             hubspot = orjson.loads(response.read())
         written: dict[str, float] = {}
@@ -227,10 +205,12 @@ class Target:
             latencies[name] = sorted(
                 1000 * (at - due[object_id]) for object_id, at in times.items() if object_id in due
             )
-        cpu_us = {name: 1e6 * seconds / load.count for name, seconds in spent.items()}
+        latencies["SQL after the write"] = sorted(1000 * (at - written[object_id]) for object_id, at in rows.items())
+        cpu_us = {name: 1e6 * seconds / load.number_of_events for name, seconds in spent.items()}
         calls: list[float] = hubspot["calls"]
+        share = used_share(calls, first + 10.0, max(sent["due"]), load.limit)
         return Measured(
-            load, max(rows.values()) - first, latencies, cpu_us, len(calls), _most_in_window(calls),
+            load, max(rows.values()) - first, latencies, cpu_us, len(calls), most_in_window(calls), share,
             hubspot["rate_limited"],
         )  # fmt: skip
 
@@ -243,17 +223,6 @@ class Target:
 
     def _database_setting(self) -> dict[str, str]:
         return {"DATABASE_URL": self.database} if self.database else {}
-
-
-def _most_in_window(calls: list[float]) -> int:
-    """Return the most calls in any ten seconds."""
-    calls = sorted(calls)
-    most, first = 0, 0
-    for number, at in enumerate(calls):
-        while calls[first] <= at - 10.0:
-            first += 1
-        most = max(most, number - first + 1)
-    return most
 
 
 def _await_text(log: Path, text: str) -> None:
@@ -294,33 +263,6 @@ async def measure_bursts(repeats: int, folder: Path, progress: Progress) -> list
     return medians
 
 
-def latency_table(runs: Sequence[Measured]) -> str:
-    """Return the table of latencies, p50 / p99 in ms."""
-    head = ["load", "limit", *STEPS, "calls", "most in 10 s", "429", "worker, us an event"]
-    rows = [
-        [
-            str(run.load), str(run.load.limit or "-"), *(run.quantiles(step) for step in STEPS), f"{run.calls:,}",
-            f"{run.most_calls}", f"{run.rate_limited}",
-            f"{sum(us for name, us in run.cpu_us.items() if name.startswith('worker')):.0f}",
-        ]
-        for run in runs
-    ]  # fmt: skip
-    return table(head, rows)
-
-
-def burst_table(pairs: Sequence[tuple[Measured, Measured]]) -> str:
-    """Return the table of bursts."""
-    head = ["burst", "", "events/s", "x", "web / worker / Valkey, us an event", "calls"]
-    rows = []
-    for ours, theirs in pairs:
-        for name, run in (("Spokes", ours), (RIVAL, theirs)):
-            cpu = " / ".join(f"{run.cpu_us[each]:.0f}" for each in ("web", "worker 0", "Valkey"))
-            rows.append(
-                [str(run.load), name, f"{run.rate:,.0f}", f"{run.rate / theirs.rate:.1f}", cpu, f"{run.calls:,}"]
-            )
-    return table(head, rows)
-
-
 def main() -> int:
     """Measure, print, and write into docs/bench.md with --write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -328,22 +270,33 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only loads whose words contain this text, such as 50/s")
     parser.add_argument("--seconds", type=float, default=0.0, help="of each load, instead of its own")
     parser.add_argument("--no-bursts", action="store_true", help="leave the bursts out")
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/bench.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write tables and chart into docs/bench.md, and the README's first figures"
+    )
     arguments = parser.parse_args()
     loads = [load for load in LOADS if arguments.only in str(load)]
     if arguments.seconds:
         loads = [load._replace(seconds=arguments.seconds) for load in loads]
-    tables = []
+    if arguments.write and (arguments.only or arguments.no_bursts):
+        parser.error("--write needs all loads and the bursts")
     with tempfile.TemporaryDirectory(prefix="spokes-bench-") as folder, progress_bar() as progress:
-        if loads:
-            tables.append(latency_table(asyncio.run(measure_all(loads, arguments.repeats, Path(folder), progress))))
-            print(tables[-1], flush=True)
+        runs = asyncio.run(measure_all(loads, arguments.repeats, Path(folder), progress))
+        if runs:
+            print(latency_table(runs), flush=True)
+        pairs = []
         if not arguments.no_bursts:
-            tables.append(burst_table(asyncio.run(measure_bursts(arguments.repeats, Path(folder), progress))))
-            print(tables[-1], flush=True)
+            pairs = asyncio.run(measure_bursts(arguments.repeats, Path(folder), progress))
+            print(burst_table(pairs), flush=True)
     if arguments.write:
-        write_section(ROOT / "docs/bench.md", "End to end", "\n".join(tables))
+        write(runs, pairs)
     return 0
+
+
+def write(runs: Sequence[Measured], pairs: Sequence[tuple[Measured, Measured]]) -> None:
+    """Write the section and the chart of docs/bench.md, and the README's first figures."""
+    text = f"{_EXPLANATION}\n{{picture}}\n\n{latency_table(runs)}\n{burst_table(pairs)}"
+    write_illustrated(ROOT / "docs", "Claim: from change to write", "bench-end-to-end.svg", latency_chart(runs), text)
+    write_section(ROOT / "README.md", "From change to write", readme_text(runs, pairs))
 
 
 if __name__ == "__main__":

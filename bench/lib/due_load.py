@@ -112,10 +112,11 @@ class DueConnection(asyncio.Protocol):
         self._load.became_idle(self)
 
 
-def phone_changes(first: int, batch: int, now_ms: int) -> bytes:
-    """Return a body of phone changes; the numbers of its events start at `first`."""
+def phone_changes(first: int, batch: int, now_ms: int, source: str = "CRM_UI") -> bytes:
+    """Return a body of phone changes of a changeSource; the numbers of its events start at `first`."""
     numbers = range(first * 10 + _PHONE_CHANGE, (first + batch) * 10 + _PHONE_CHANGE, 10)
-    return b"[" + b",".join([traffic.event(number, now_ms) for number in numbers]) + b"]"
+    body = b"[" + b",".join([traffic.event(number, now_ms) for number in numbers]) + b"]"
+    return body.replace(b'"changeSource":"CRM_UI"', b'"changeSource":"%b"' % source.encode())
 
 
 def object_id_of(number: int) -> int:
@@ -131,10 +132,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="events in a request")
     parser.add_argument("--rate", type=float, required=True, help="events a second; 0: all at once")
     parser.add_argument("--first", type=int, default=0, help="number of the first event")
+    parser.add_argument("--source", default="CRM_UI", help="changeSource of the events")
     arguments = parser.parse_args()
     now_ms = time.time_ns() // 1_000_000
     firsts = range(arguments.first, arguments.first + arguments.events, arguments.batch)
-    requests = [traffic.request(phone_changes(first, arguments.batch, now_ms), now_ms) for first in firsts]
+    requests = [
+        traffic.request(phone_changes(first, arguments.batch, now_ms, arguments.source), now_ms) for first in firsts
+    ]
     load = DueLoad(arguments.port, requests, (arguments.rate or 1e9) / arguments.batch)
     uvloop.run(load.run())
     sys.stdout.buffer.write(

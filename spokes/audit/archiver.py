@@ -7,6 +7,7 @@ commit and the removal from the stream therefore repeats nothing.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Self
 
@@ -60,7 +61,7 @@ class Archiver:
         master_key: `load_master_key`; the keys for signatures and for object hashes derive from it.
         batch_size: records in one transaction; up to eight times as many while the stream holds more.
         checkpoint_every: records between two checkpoints.
-        gather_s: seconds in which records accumulate after the first of a small batch.
+        gather_s: seconds from the start of one small batch to that of the next, in which records accumulate.
         retry_s: seconds between attempts while the store does not answer.
     """
 
@@ -105,6 +106,7 @@ class Archiver:
             while not stop.is_set():
                 pause_s = _STANDBY_S
                 try:
+                    began = time.monotonic()
                     is_leader = await leader_lock.is_leader()
                     outage.mark_available(_TASK)
                     if is_leader:
@@ -112,7 +114,7 @@ class Archiver:
                         pause_s = 0.0
                         alerted = alerted if alerted is False else await self._set_alert(is_active=False)
                         if batch.read < self._batch_size and await self._has_next_record(stop):
-                            pause_s = self._gather_s
+                            pause_s = max(began + self._gather_s - time.monotonic(), 0.0)
                 except RedisError as error:
                     await outage.wait(error, _TASK)
                     pause_s = 0.0
