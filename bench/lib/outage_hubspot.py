@@ -7,7 +7,7 @@ them.
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from multiprocessing.connection import Connection
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ from spokes.core import clock
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.clock import Clock
-from spokes.simulator.config import OAUTH_LIMITS, Latency, PortalConfig, SimulatorConfig
+from spokes.simulator.config import OAUTH_LIMITS, Latency, Limits, PortalConfig, SimulatorConfig
 from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.portal import Portal
 
@@ -32,7 +32,7 @@ SHARE_DELETED: Final = 0.01
 SHARE_MERGED: Final = 0.01
 SHARE_MERGED_BEFORE: Final = 0.001  # and pushed
 SHARE_NEW: Final = 0.05
-LIMITS: Final = OAUTH_LIMITS  # an app in several portals
+LIMITS: Final = OAUTH_LIMITS  # of an app in several portals
 LATENCY: Final = Latency(150.0, 600.0)
 _WINDOW_S: Final = 10.0
 
@@ -130,7 +130,16 @@ def _pushed(kind: str, record: CrmRecord, portal: Portal) -> dict[str, object]:
     }  # fmt: skip
 
 
-def least(hub: Simulator, since: int) -> tuple[int, float]:
+def limits_at(share: float) -> Limits:
+    """Return a share of the limits of an app that is in several portals."""
+    return replace(
+        LIMITS,
+        ten_secondly=max(1, round(LIMITS.ten_secondly * share)),
+        search_secondly=max(1, round(LIMITS.search_secondly * share)),
+    )
+
+
+def least(hub: Simulator, since: int, limits: Limits) -> tuple[int, float]:
     """Return the least calls that HubSpot's page sizes allow, and the least seconds that its limits allow."""
     calls, seconds = 0, 0.0
     for portal in hub.portals.values():
@@ -142,8 +151,8 @@ def least(hub: Simulator, since: int) -> tuple[int, float]:
         calls += searches + reads
         seconds = max(
             seconds,
-            _least_seconds(searches, LIMITS.search_secondly, 1.0),
-            _least_seconds(reads, LIMITS.ten_secondly, _WINDOW_S),
+            _least_seconds(searches, limits.search_secondly, 1.0),
+            _least_seconds(reads, limits.ten_secondly, _WINDOW_S),
         )
     return calls, seconds
 
@@ -162,21 +171,21 @@ class Account(NamedTuple):
     least_seconds: float
 
 
-def play_hubspot(pipe: Connection, changes: int, seed: int) -> None:
+def play_hubspot(pipe: Connection, changes: int, seed: int, limits: Limits) -> None:
     """Play HubSpot in a process of its own until the pipe closes: it needs as much time as the backfills."""
-    asyncio.run(_play_hubspot(pipe, changes, seed))
+    asyncio.run(_play_hubspot(pipe, changes, seed, limits))
 
 
-async def _play_hubspot(pipe: Connection, changes: int, seed: int) -> None:
+async def _play_hubspot(pipe: Connection, changes: int, seed: int, limits: Limits) -> None:
     rng, hands = random.Random(seed), PastClock()
     portals = tuple(
-        PortalConfig(portal_id=portal_id, token=token_of(portal_id), limits=LIMITS) for portal_id in PORTALS
+        PortalConfig(portal_id=portal_id, token=token_of(portal_id), limits=limits) for portal_id in PORTALS
     )
     async with Simulator(SimulatorConfig(portals=portals, latency=LATENCY), clock=hands) as hub:
         truths = {
             portal_id: write_past(hub.portals[portal_id], hands, changes // len(PORTALS), rng) for portal_id in PORTALS
         }
-        calls, seconds = least(hub, clock.now_ms() - (OUTAGE_H + BEFORE_H) * HOUR_MS)
+        calls, seconds = least(hub, clock.now_ms() - (OUTAGE_H + BEFORE_H) * HOUR_MS, limits)
         pipe.send(Account(hub.url, truths, calls, seconds))
         while await asyncio.to_thread(pipe.recv):  # asked for our CPU time, until None
             pipe.send(time.process_time())

@@ -35,7 +35,7 @@ from spokes.gaps.ledger import GapLedger
 from spokes.intake.classification import Summary
 
 INDEX_LAG_S: Final = 30.0  # until HubSpot's search shows a change
-_PAGES_IN_FLIGHT: Final = 4
+_PAGES_IN_FLIGHT: Final = 8
 _ADMITTED_TOGETHER: Final = 100  # events
 _ADMISSION_RETRY_S: Final = 2.0
 _ADMISSION_ATTEMPTS: Final = 150
