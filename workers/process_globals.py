@@ -19,7 +19,9 @@ _FUNCTIONS: Final[tuple[tuple[Any, str], ...]] = (
     *((asyncio, name) for name in _ASYNCIO_NAMES), (time, "monotonic"), (time, "time"),
 )  # fmt: skip
 _asyncio_functions: Final = itemgetter(*_ASYNCIO_NAMES)
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_ASYNCIO: Final = vars(asyncio)
+_SIGTERM: Final = int(signal.SIGTERM)
+_SIGINT: Final = int(signal.SIGINT)
 log = structlog.get_logger()
 
 
@@ -29,19 +31,19 @@ class ProcessGlobals:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._functions = [(module, name, getattr(module, name)) for module, name in _FUNCTIONS]
-        self._signals = [(number, getsignal(number)) for number in _SIGNALS]
+        self._signals = [(number, getsignal(number)) for number in (_SIGTERM, _SIGINT)]
         self._task_factory = loop.get_task_factory()
-        self._original = self._now()
+        self.original = self.current()
 
-    def _now(self) -> tuple[object, ...]:
-        """Return everything that is put back: one comparison after each handler instead of a dozen."""
-        functions = _asyncio_functions(asyncio.__dict__), time.monotonic, time.time
-        return *functions, getsignal(_SIGNALS[0]), getsignal(_SIGNALS[1]), self._loop.get_task_factory()
+    def current(self) -> tuple[object, ...]:
+        """Return everything that is put back: one comparison with `original` after each handler instead of a dozen."""
+        return (
+            _asyncio_functions(_ASYNCIO), time.monotonic, time.time, getsignal(_SIGTERM), getsignal(_SIGINT),
+            self._loop.get_task_factory(),
+        )  # fmt: skip
 
     def restore(self, handler: str) -> None:
         """Put back what was changed since the start; `handler` is the one that has ended."""
-        if self._now() == self._original:
-            return
         changed = []
         for module, name, original in self._functions:
             if getattr(module, name) is not original:

@@ -37,7 +37,11 @@ def sign_entries(settings: Settings | None) -> None:
 
 def with_signature(payload: bytes) -> bytes:
     """Return the bytes of an entry, signed."""
-    return payload if _keyed is None else b'%b%b%b"}' % (payload[:-1], _START, _digest(_keyed, payload))
+    if _keyed is None:
+        return payload
+    digest = _keyed.copy()
+    digest.update(payload)
+    return payload[:-1] + _START + digest.hexdigest().encode() + b'"}'
 
 
 def split_signature(payload: bytes) -> tuple[bytes, Signature]:
@@ -49,11 +53,5 @@ def split_signature(payload: bytes) -> tuple[bytes, Signature]:
         return unsigned, Signature.GENUINE
     if not has_signature:
         return unsigned, Signature.MISSING
-    is_genuine = hmac.compare_digest(payload[start + len(_START) : -2], _digest(_keyed, unsigned))
+    is_genuine = hmac.compare_digest(payload, with_signature(unsigned))
     return unsigned, Signature.GENUINE if is_genuine else Signature.FORGED
-
-
-def _digest(keyed: "hashlib.blake2b", payload: bytes) -> bytes:
-    digest = keyed.copy()
-    digest.update(payload)
-    return digest.hexdigest().encode()

@@ -155,7 +155,7 @@ class Delivery:
         """
         try:
             # A later version may append fields to an entry.
-            entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw, *_ in job["events"])
+            entries = tuple([Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw, *_ in job["events"]])
             # Absent in jobs of earlier versions.
             if values := job.get("free_runs"):
                 entries = tuple(entry._replace(free_runs=int(values.get(entry.key, 0))) for entry in entries)
@@ -194,7 +194,7 @@ def job_argument(
 
 def stored_intake(value: object) -> Intake:
     """Return the intake in a stored form; push if there is none, as in earlier versions, or one of a later version."""
-    return next((intake for intake in INTAKES if intake == value), "push")
+    return "push" if value is None else next((intake for intake in INTAKES if intake == value), "push")
 
 
 def _stored_priority(job: JobPayload, entries: Sequence[Entry]) -> Priority:

@@ -40,19 +40,14 @@ async def publish(redis: Redis, profiles: Iterable[PortalProfile]) -> bool:
 
 
 class PublishedProfiles:
-    """The profiles as this process last read them."""
+    """The profiles as this process last read them; `restricted` has the portals with handlers or types switched off."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._version: bytes | None = None
         self._stored: dict[int, bytes] = {}
         self._parsed: dict[int, PortalProfile] = {}
-        self._restricted: frozenset[int] = frozenset()
-
-    @property
-    def restricted(self) -> frozenset[int]:
-        """The portals in which some handlers or event types are switched off."""
-        return self._restricted
+        self.restricted: frozenset[int] = frozenset()
 
     async def refresh(self) -> bool:
         """Read the copy if it has changed; return whether it has. While Redis has none, the known one stays.
@@ -78,7 +73,7 @@ class PublishedProfiles:
                 unreadable += 1
         if unreadable:
             await report_bad_items(self._redis, "portal_profile", unreadable)
-        self._restricted = frozenset(restricted)
+        self.restricted = frozenset(restricted)
         return True
 
     def get(self, portal_id: int) -> PortalProfile:

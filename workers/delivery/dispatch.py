@@ -35,7 +35,7 @@ from workers.delivery import settlement_steps as steps
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.delivery_run import postpone
 from workers.delivery.handler_tools import RunTools, ToolParts
-from workers.delivery.rewrite_loops import RewriteLoopDetector
+from workers.delivery.rewrite_loops import RewriteLoopDetector, is_automated
 from workers.delivery.settlement import RunMetrics
 from workers.handlers.entries import route_of
 from workers.handlers.limits import HandlerLimits
@@ -186,7 +186,7 @@ class Dispatcher:
         handler = route.name if route else item.handler
         writes: list[WriteRecord] = []
         as_received = item.entry.event if item.merged_from else event
-        applied_at = lanes.newest_applied_by_any(item, lane)
+        applied_at = lanes.newest_applied_by_any(item, lane) if lane.newest_applied else 0
         current_value = EventCurrentValue(self._crm.own_writes, event, as_received, applied_at=applied_at)
         resolution = await self._resolve(call, lane, route, writes, current_value)
         if writes and route is not None and resolution is PROCESSED:
@@ -212,70 +212,77 @@ class Dispatcher:
         current_value: EventCurrentValue,
     ) -> Resolution:
         """Return the resolution of a call in every case: an unresolved item would keep its delivery open for ever."""
+        item, event = call.item, call.item.event
         try:
-            if resolution := await self._resolve_without_handler(call, lane, route):
-                return resolution
-            if route is None or not route.uses.is_limited:
-                return await self._call_handler(call, lane, route, writes, current_value)
-            if wait_s := await self._limits.start(route, lane):
-                return limited_for(wait_s)
-            started = time.perf_counter()
-            try:
-                return await self._call_handler(call, lane, route, writes, current_value)
-            finally:
-                with suppress(RedisError, OSError):  # the run then counts until its lane is released
-                    await self._limits.end(route, lane, time.perf_counter() - started)
+            resolution = self._known_resolution(item, lane, route)
+            if resolution is ECHO:
+                await self._rewrite_loops.on_echo(event, route)
+            elif resolution is None and route is not None:
+                pauses = self._pauses.calls.holding(event.portal_id, route, event.object_type)
+                if pauses or is_automated(event):
+                    resolution = await self._hold(item, pauses)
+            if resolution is not None or route is None:
+                return resolution or _without_handler(item)
+            call_handler = self._call_limited if route.uses.is_limited else self._call_handler
+            return await call_handler(call, lane, route, writes, current_value)
         except asyncio.CancelledError:
             if self._timeouts.is_closing:
                 raise
             await absorb_cancellations(self._timeouts)  # of a timer that an earlier handler left
             return parked_for("interrupted", 0.0)
         except Exception as error:  # noqa: BLE001 - an error of ours, not the handler's; mostly a Redis outage
-            return resolve_internal_error(call.item, error, self._alerts)
+            return resolve_internal_error(item, error, self._alerts)
         finally:
-            if probed := call.item.probed_calls:
-                call.item.probed_calls = None
+            if probed := item.probed_calls:
+                item.probed_calls = None
                 with suppress(RedisError, OSError):  # another event probes when this one counts as lost
                     await self._pauses.calls.end_probe(probed)
 
-    async def _resolve_without_handler(self, call: HandlerCall, lane: Lane, route: Route | None) -> Resolution | None:
-        """Return the resolution of an event whose handler is not called, or None."""
-        event = call.item.event
+    def _known_resolution(self, item: WorkItem, lane: Lane, route: Route | None) -> Resolution | None:
+        """Return the resolution of an event that follows from what this process knows, or None."""
+        portal_id = item.event.portal_id
         if time.monotonic() > lane.lease_until:
             return LEASE_LOST
-        if resolution := known_resolution(call.item, lane):
-            if resolution is ECHO:
-                await self._rewrite_loops.on_echo(event, route)
+        if (resolution := known_resolution(item, lane)) or route is None:
             return resolution
-        if route is None or self._portals.is_off(event, route.name):
-            return _without_handler(call.item) if route is None else HANDLER_OFF
-        if self._pauses.is_paused(event.portal_id):
+        if portal_id in self._portals.profiles.restricted and self._portals.is_off(item.event, route.name):
+            return HANDLER_OFF
+        if self._pauses.is_paused(portal_id):
             return _PORTAL_PAUSED
-        if self._refused_token.is_refused and event.portal_id in self._refused_token.stopped_portals:
+        token = self._crm.token_credentials
+        if token.is_refused and portal_id in token.token_portals:
             return TOKEN_REFUSED
-        pauses = self._pauses.calls.holding(event.portal_id, route, event.object_type)
-        held = await self._hold(call.item, pauses) if pauses else None
-        if held is None and await self._rewrite_loops.is_loop(event, call.item.handler):
-            held = REWRITE_LOOP
-        return held
+        return None
 
     async def _hold(self, item: WorkItem, pauses: "Sequence[CallPause]") -> Resolution | None:
-        """Return the resolution of an event whose handler or calls are paused, None for a probe."""
+        """Return the resolution of an event whose handler or calls are paused, or that is part of a loop; or None.
+
+        None also if the event is the probe of the paused calls.
+        """
         if paused_handler := next((pause for pause in pauses if pause.handler), None):
             return held_for(paused_handler.kind, HANDLER_PAUSED)
-        item.probed_calls = await self._pauses.calls.begin_probe(pauses, item.delivery_run.delivery.id)
-        return held_for(pauses[0].calls.kind) if item.probed_calls is None else None
+        if pauses:
+            item.probed_calls = await self._pauses.calls.begin_probe(pauses, item.delivery_run.delivery.id)
+            if item.probed_calls is None:
+                return held_for(pauses[0].calls.kind)
+        return REWRITE_LOOP if await self._rewrite_loops.is_loop(item.event, item.handler) else None
+
+    async def _call_limited(
+        self, call: HandlerCall, lane: Lane, route: Route, writes: "list[WriteRecord]", current_value: EventCurrentValue
+    ) -> Resolution:
+        """Call a handler whose runs are limited, unless it has to wait for others."""
+        if wait_s := await self._limits.start(route, lane):
+            return limited_for(wait_s)
+        started = time.perf_counter()
+        try:
+            return await self._call_handler(call, lane, route, writes, current_value)
+        finally:
+            with suppress(RedisError, OSError):  # the run then counts until its lane is released
+                await self._limits.end(route, lane, time.perf_counter() - started)
 
     async def _call_handler(
-        self,
-        call: HandlerCall,
-        lane: Lane,
-        route: Route | None,
-        writes: "list[WriteRecord]",
-        current_value: EventCurrentValue,
+        self, call: HandlerCall, lane: Lane, route: Route, writes: "list[WriteRecord]", current_value: EventCurrentValue
     ) -> Resolution:
-        if route is None:
-            return _without_handler(call.item)
         item, event = call.item, call.item.event
         attempt = item.entry.attempt + 1
         timeout = HandlerTimeout(self._timeouts, lane, route.name, writes, timeout_s=route.uses.limits.timeout_s)

@@ -62,19 +62,19 @@ class RewriteLoopDetector:
         made = [write for write in writes if write.ok and write.object_id and write.properties]
         if not made:
             return
-        is_automated, scope = _is_automated(event), handler if is_shared else ""
+        is_reaction, scope = is_automated(event), handler if is_shared else ""
         records = [
             LoopRecord(
                 keys.rewrite_loops(event.portal_id, write.object_type, write.object_id),
-                handler, is_automated, tuple(
+                handler, is_reaction, tuple(
                     _field(name, scope if name == event.property_name and _is_of(event, write) else "")
                     for name in write.properties
                 ),
             )
             for write in made
         ]  # fmt: skip
-        if is_automated:
-            records.append(LoopRecord(_redis_key(event), "", is_automated, (self._answer_field(event, scope),)))
+        if is_reaction:
+            records.append(LoopRecord(_redis_key(event), "", is_reaction, (self._answer_field(event, scope),)))
         await self._records.submit(records)
 
     async def _commit(self, groups: list[list[LoopRecord]]) -> list[None]:
@@ -98,7 +98,7 @@ class RewriteLoopDetector:
 
         If the event has several handlers, `handler` is the one to run.
         """
-        if not _is_automated(event):
+        if not is_automated(event):
             return False
         name = event.property_name or ""
         answered, *rounds = await self._read(
@@ -140,5 +140,6 @@ def _redis_key(event: Event) -> str:
     return keys.rewrite_loops(event.portal_id, event.object_type, event.object_id)
 
 
-def _is_automated(event: Event) -> bool:
+def is_automated(event: Event) -> bool:
+    """Return whether an automation, or another app, made the change."""
     return event.kind == "propertyChange" and event.change_source not in _HUMAN_SOURCES

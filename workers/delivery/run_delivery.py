@@ -121,7 +121,8 @@ async def acquire_lanes(run: DeliveryRun, parts: "WorkerParts") -> None:
     """Put every item of a run into its object's lane; postpone those whose lane other workers keep holding."""
     waiting = [item for item in run.items if not item.is_resolved]
     for item in waiting:
-        if not (item.handler and item.entry.attempt):  # a handler has run: its writes do not make the event an echo
+        is_run_again = item.handler and item.entry.attempt  # the writes of its handler do not make the event an echo
+        if item.event.kind == "propertyChange" and not is_run_again:
             item.echo_keys = parts.dispatcher.echo_keys(item.event)
     for wait_s in _BUSY_WAITS_S if waiting else ():
         waiting = await parts.lanes.acquire(run, waiting)
@@ -145,8 +146,11 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
     try:
         while lane.items:
             items, lane.items = lane.items, []
-            lane.calls = _plan(items, lane, parts)
-            lane.calls.reverse()
+            if len(items) == 1:  # as a rule
+                lane.calls = [HandlerCall(items[0])]
+            else:
+                lane.calls = _plan(items, lane, parts)
+                lane.calls.reverse()
             blocked: dict[str, Resolution] = {}  # by what waits, see blocking_key
             while lane.calls:
                 call = lane.call = lane.calls.pop()

@@ -166,14 +166,13 @@ class Settlement:
                 if len(requests) == 1:
                     del self._refused[request.delivery.id]
                 raise error
-        lanes = [request for request in requests if isinstance(request, Lane)]
-        args: list[RedisArg] = [keys.SETTLED_TTL_S, self._holder, len(lanes)]
-        args += (arg for lane in lanes for arg in (lane.key, lane.token))
+        lanes: list[str] = []
         steps: dict[str, list[SettlementStep]] = {}
         closing: set[str] = set()
         deliveries: dict[str, Delivery] = {}
         for request in requests:
             if isinstance(request, Lane):
+                lanes += (request.key, request.token)
                 continue
             delivery_id = request.delivery.id
             deliveries[delivery_id] = request.delivery
@@ -181,6 +180,7 @@ class Settlement:
                 steps.setdefault(delivery_id, []).append(request)
             else:
                 closing.add(delivery_id)
+        args: list[RedisArg] = [keys.SETTLED_TTL_S, self._holder, len(lanes) // 2, *lanes]
         for delivery_id, delivery in deliveries.items():
             delivery_steps = steps.get(delivery_id, ())
             args += (delivery_id, keys.settled_events(delivery.portal_id, delivery_id))

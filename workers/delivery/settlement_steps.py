@@ -152,7 +152,7 @@ def applied_timestamps(
     """
     applied: dict[str, int] = {}
     event, handler = item.event, item.handler
-    if resolution.advances_newest and (own := item.ordering_key):
+    if (own := item.ordering_key) and resolution.advances_newest:
         applied[own] = event.occurred_at
     if resolution.outcome is Outcome.PROCESSED:
         for write in writes:
@@ -219,8 +219,8 @@ def _audit_records(
     """Return the records of one run: one for each CRM write, then one for the outcome."""
     item, resolution = resolved.item, resolved.resolution
     detail: dict[str, object] | None = {"moved_to": moved_to, "delay_s": round(delay_s, 3)} if moved_to else None
-    if delivery.intake != "push":
-        detail = {**(detail or {}), "intake": delivery.intake}
+    if item.event.intake != "push":
+        detail = {**(detail or {}), "intake": item.event.intake}
     if item.handlers:
         detail = {**(detail or {}), "handlers": list(item.handlers)}
     if item.merged_from:
@@ -237,7 +237,7 @@ def _audit_records(
     outcome_fields = event_fields(
         item.event,
         resolution.outcome,
-        key=item.entry.event_key,
+        key=item.entry.event_key if item.handler else item.entry.key,
         delivery_id=delivery.id,
         attempt=resolved.attempt,
         reason=resolution.reason,
@@ -247,9 +247,10 @@ def _audit_records(
     )
     if resolution is UNINSTALLED:  # nothing about its objects is kept
         outcome_fields["object_id"] = ""
-    records = [encode(_crm_write_record(delivery, resolved, write)) for write in resolved.writes]
-    records.append(encode_fields(outcome_fields))
-    return records
+    outcome_record = encode_fields(outcome_fields)
+    if not resolved.writes:
+        return [outcome_record]
+    return [*(encode(_crm_write_record(delivery, resolved, write)) for write in resolved.writes), outcome_record]
 
 
 def _merge_records(delivery: Delivery, resolved: ResolvedEvent) -> list[bytes]:

@@ -71,8 +71,9 @@ class HandlerTimeouts:
     def stop(self, timeout: "HandlerTimeout") -> None:
         """Stop the clock of a block."""
         self._running.pop(timeout, None)
-        if self.process_globals is not None and not self.is_closing:
-            self.process_globals.restore(timeout.handler)
+        process = self.process_globals
+        if process is not None and process.current() != process.original and not self.is_closing:
+            process.restore(timeout.handler)
         if self._trace is not None:
             self._trace.end(timeout.trace_place)
             timeout.trace_place = 0

@@ -6,7 +6,7 @@ the first of them that acquires it.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import Redis
@@ -18,7 +18,7 @@ from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import ARGUMENTS, FALSE_LEASE, read_script
 from workers.lanes.lane_pool import ReadyLanes
-from workers.lanes.lanes import Lane, OwningRun, WorkItem, group_by_lane, most_urgent
+from workers.lanes.lanes import Lane, OwningRun, WorkItem, group_by_lane
 from workers.queue.leases import lane_key
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
@@ -152,16 +152,15 @@ class LaneManager:
         self, request: _DeliveryRequest, answer: list[Any], acquired: list[Lane], lease_until: float
     ) -> list[WorkItem]:
         settled_keys, echoes, lane_answers = answer
+        delivery = request.run.delivery
         for item, exists in zip(request.echo_items, echoes, strict=True):
             item.is_echo = item.is_echo or exists == 1
         settled = {key.decode() for key in settled_keys}
         busy: list[WorkItem] = []
         for (key, group, names, was_held), lane_answer in zip(request.lanes, lane_answers, strict=True):
-            waiting = [item for item in group if item.awaits_lane]  # others were cancelled or entered during the call
-            items = [item for item in waiting if not request.run.is_settled(item, settled)] if settled else waiting
-            for item in waiting if settled else ():
-                item.awaits_lane = item in items
-            request.run.skip_settled(len(waiting) - len(items))
+            items = [item for item in group if item.awaits_lane]  # others were cancelled or entered during the call
+            if settled:
+                items = _unsettled(request.run, items, settled)
             lane = self.held.get(key)
             if lane_answer == _WRONG_TYPE:
                 self._fail_items(items)
@@ -171,28 +170,31 @@ class LaneManager:
                 busy += items
             else:
                 if lane is None:
-                    portal_id, priority = request.run.delivery.portal_id, most_urgent(items)
-                    lane = Lane(key, self._token, lease_until, priority=priority, portal_id=portal_id)
+                    lane = Lane(key, self._token, lease_until, priority=delivery.priority, portal_id=delivery.portal_id)
                     self.held[key] = lane
                     acquired.append(lane)
-                elif lane.priority == "import" and most_urgent(items) == "interactive":
+                elif lane.priority == "import" and delivery.priority == "interactive" and items:
                     self._ready.promote(lane)
-                self._enter(lane, items, dict(zip(names, lane_answer, strict=True)))
+                for item in items:
+                    item.awaits_lane = False
+                lane.items += items
+                if names:
+                    lane.advance({name: int(at) for name, at in zip(names, lane_answer, strict=True) if at is not None})
         return busy
-
-    def _enter(self, lane: Lane, items: list[WorkItem], newest: Mapping[str, bytes | None]) -> None:
-        """Put items into a lane that we hold, with the newest applied timestamps by ordering key."""
-        for item in items:
-            item.awaits_lane = False
-        lane.items += items
-        for name, at in newest.items():
-            if at is not None:
-                lane.newest_applied[name] = max(int(at), lane.newest_applied.get(name, 0))
 
     def _fail_items(self, items: list[WorkItem]) -> None:
         for item in items:
             item.awaits_lane = False
             self._fail_item(item, ResponseError("WRONGTYPE: a key of the object holds another type of value"))
+
+
+def _unsettled(run: OwningRun, items: list[WorkItem], settled: Collection[str]) -> list[WorkItem]:
+    """Return the items that no earlier run settled; the others leave the run without a lane."""
+    unsettled = [item for item in items if not run.is_settled(item, settled)]
+    for item in items:
+        item.awaits_lane = item in unsettled
+    run.skip_settled(len(items) - len(unsettled))
+    return unsettled
 
 
 def _lane_key_of(item: WorkItem) -> str:

@@ -7,7 +7,7 @@ more are started for portals that use less than their share: the blocked handler
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -22,12 +22,14 @@ _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their c
 
 log = structlog.get_logger()
 _RESERVE_SHARE: Final = 10  # each class leaves this part of the tasks to the other
+_Turn: TypeAlias = tuple[Priority, int | None]  # a class and a portal; None if any portal will do
+_ANY_INTERACTIVE: Final[_Turn] = ("interactive", None)
 
 
 def next_class(
     ready: Mapping[Priority, Sized], running_imports: int, max_tasks: int, previous: Priority
 ) -> Priority | None:
-    """Return the class whose lane runs next, or None if none may.
+    """Return the class whose lane runs next while imports are ready, or None if none may.
 
     Interactive lanes come first. Imports never use the last tenth of the tasks, so that an interactive lane finds one;
     while they use less than a tenth themselves, the classes take turns, so that interactive work never stops imports.
@@ -39,8 +41,6 @@ def next_class(
         previous: the class of the lane that was started last.
     """
     is_interactive_ready = bool(ready["interactive"])
-    if not ready["import"]:
-        return "interactive" if is_interactive_ready else None
     reserve = max_tasks // _RESERVE_SHARE
     if running_imports >= max_tasks - reserve:
         return "interactive" if is_interactive_ready else None
@@ -64,7 +64,7 @@ class ReadyLanes:
     def put(self, lanes: Iterable[Lane]) -> None:
         """Append lanes, and wake the task that waits."""
         for lane in lanes:
-            self.by_class[lane.priority].append(lane)
+            self.by_class[lane.priority].add(lane)
         self._were_put.set()
 
     def promote(self, lane: Lane) -> None:
@@ -140,15 +140,18 @@ class LanePool:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _next_turn(self, other_tasks: int) -> tuple[Priority, int | None] | None:
-        """Return the class, and the portal unless any will do, whose lane a task runs next beside `other_tasks`."""
+    def _next_turn(self, other_tasks: int) -> _Turn | None:
+        """Return the turn whose lane a task runs next beside `other_tasks`, or None if none may."""
+        ready = self._ready.by_class
         if other_tasks < self._max_tasks:
-            chosen = next_class(self._ready.by_class, len(self._imports), self._max_tasks, self._previous)
+            if not ready["import"]:
+                return _ANY_INTERACTIVE if ready["interactive"] else None
+            chosen = next_class(ready, len(self._imports), self._max_tasks, self._previous)
             if chosen is not None:
                 return chosen, None
         if other_tasks < 2 * self._max_tasks:
             for priority in PRIORITIES:
-                for portal_id in self._ready.by_class[priority].portals:
+                for portal_id in ready[priority]:
                     if self._running.get(portal_id, 0) < self._share:
                         return priority, portal_id
         return None
@@ -158,7 +161,7 @@ class LanePool:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         while (turn := self._next_turn(len(self._tasks) - 1)) is not None:
             priority, portal_id = turn
-            lane = self._ready.by_class[priority].pop(portal_id)
+            lane = self._ready.by_class[priority].take(portal_id)
             if portal_id is None:
                 self._previous = priority
             if not self._check_is_due and self._ready:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _EXISTENCE: Final = "*"  # the ordering key of deletions and restorations; no property has this name
 _CLOSE_MS: Final = 1000  # two changes of one property by people are further apart as a rule
 _EXISTENCE_KINDS: Final = frozenset({"deletion", "restore"})
+_ORDERED_KINDS: Final = _EXISTENCE_KINDS | {"propertyChange"}  # of events with an ordering key
 
 
 class OwningRun(Protocol):
@@ -86,10 +87,11 @@ class WorkItem:
     probed_calls: "CallPause | None" = None
     http_calls: tuple[Mapping[str, object], ...] = ()
     is_resolved: bool = False
-    ordering_key: str | None = field(init=False)
+    ordering_key: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.ordering_key = ordering_key(self.event, self.handler)
+        if self.event.kind in _ORDERED_KINDS:
+            self.ordering_key = ordering_key(self.event, self.handler)
 
 
 @dataclass(slots=True, eq=False)
@@ -143,14 +145,6 @@ class HandlerCall(NamedTuple):
         return (self.coalesced[0] if self.coalesced else self.item).event
 
 
-def most_urgent(items: Iterable[WorkItem]) -> Priority:
-    """Return the priority class of a lane with these items."""
-    for item in items:  # mostly the first one decides
-        if item.delivery_run.delivery.priority == "interactive":
-            return "interactive"
-    return "import"
-
-
 def group_by_lane(items: Iterable[WorkItem]) -> dict[str, list[WorkItem]]:
     """Return items by the key of their lane."""
     lanes: dict[str, list[WorkItem]] = {}
@@ -202,7 +196,7 @@ def known_resolution(item: WorkItem, lane: Lane) -> Resolution | None:
         return CRASH_LOOP
     if item.merged_from and item.event.kind == "deletion":
         return MERGED
-    if is_superseded(item, lane.newest_applied):
+    if lane.newest_applied and is_superseded(item, lane.newest_applied):
         return SUPERSEDED
     return ECHO if item.is_echo else None
 
@@ -254,8 +248,6 @@ def plan_calls(
         newest_applied: see is_superseded; superseded changes are not coalesced.
         handles_each_event: whether the handler of an item declared `each_event`: then nothing is coalesced for it.
     """
-    if len(items) == 1:
-        return [HandlerCall(items[0])]
     items.sort(key=_sort_key)
     latest: dict[str, WorkItem] = {}
     older: dict[WorkItem, list[WorkItem]] = {}

@@ -70,12 +70,17 @@ class GroupCommit(Generic[Item, Answer]):
     def submit(self, item: Item, answer: "asyncio.Future[Answer] | None" = None) -> "asyncio.Future[Answer]":
         """Add an item; return the future of its answer, which is `answer` if the caller has made one already."""
         future = answer or asyncio.get_running_loop().create_future()
-        self._add(item, future)
+        self.enqueue(item, future)
         return future
 
-    def enqueue(self, item: Item) -> None:
-        """Add an item without waiting for its answer; items added later are committed after it."""
-        self._add(item, None)
+    def enqueue(self, item: Item, answer: "asyncio.Future[Answer] | None" = None) -> None:
+        """Add an item; its answer is set on `answer` if there is one. Items added later are committed after it."""
+        weight = 1 if self._weight is None else self._weight(item)
+        self._waiting.append((item, weight, answer))
+        self._waiting_weight += weight
+        calls = len(self._calls)
+        if not calls or (calls < self._max_calls and self._is_full()):
+            self._calls[asyncio.get_running_loop().create_task(self._drain())] = []
 
     def pending(self) -> Iterator[Item]:
         """Iterate over the items whose commit has not been answered."""
@@ -87,14 +92,6 @@ class GroupCommit(Generic[Item, Answer]):
         """Wait until every added item is committed."""
         if self._calls:
             await asyncio.wait(self._calls)
-
-    def _add(self, item: Item, answer: "asyncio.Future[Answer] | None") -> None:
-        weight = 1 if self._weight is None else self._weight(item)
-        self._waiting.append((item, weight, answer))
-        self._waiting_weight += weight
-        calls = len(self._calls)
-        if not calls or (calls < self._max_calls and self._is_full()):
-            self._calls[asyncio.get_running_loop().create_task(self._drain())] = []
 
     def _is_full(self) -> bool:
         return self._full_weight is not None and self._waiting_weight >= self._full_weight

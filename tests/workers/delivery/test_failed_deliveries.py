@@ -59,7 +59,7 @@ async def test_event_that_fails_before_its_handler_is_retried_and_becomes_a_dead
         return 1 // (int(event.object_id) - 1) < 0
 
     monkeypatch.setattr(RewriteLoopDetector, "is_loop", is_loop)
-    outcomes = await run_all(*events())
+    outcomes = await run_all(*({**raw, "changeSource": "AUTOMATION_PLATFORM"} for raw in events()))
     assert sorted(outcomes) == sorted([*[("retried", "internal_error")] * 2, ("dead", "internal_error"), *OTHERS])
     assert b"internal_error" in await alerts(redis)
 

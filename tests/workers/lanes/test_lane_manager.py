@@ -48,7 +48,7 @@ class Worker:
     @property
     def lanes(self) -> list[Lane]:
         """The acquired lanes."""
-        return [lane for lanes in self._ready.by_class.values() for lane in lanes]
+        return [lane for turns in self._ready.by_class.values() for lanes in turns.values() for lane in lanes]
 
     def run(self, *raws: dict[str, object], delivery: str = "50112233-1-1") -> DeliveryRun:
         entries = tuple(Entry(str(raw["occurredAt"]), 0, raw) for raw in raws)

@@ -19,7 +19,7 @@ def test_class_that_has_filled_its_room_leaves_some_to_the_other(limit: int, hel
         assert 0 <= room_left(limit, held).of(own) <= limit
 
 
-@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 40), st.integers(1, 40), st.sampled_from(PRIORITIES))
+@given(st.integers(0, 3), st.integers(1, 3), st.integers(0, 40), st.integers(1, 40), st.sampled_from(PRIORITIES))
 def test_lane_runs_next_if_one_may(
     interactive: int, imports: int, running_imports: int, max_tasks: int, previous: Priority
 ) -> None:
