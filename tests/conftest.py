@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -42,6 +43,13 @@ def refuse_unknown_sample(key: str) -> None:
 
 
 metric_totals.skip_unknown_sample = refuse_unknown_sample
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse tests of the same id: pytest-xdist would run one of them and drop the others."""
+    same = [test for test, count in Counter(item.nodeid for item in session.items).items() if count > 1]
+    if same:
+        raise pytest.UsageError(f"Several tests have the id {same[0]}; give each an id of its own.")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from spokes.console import output
+from tests.support.command_line import spokes
 from tests.support.deployment import ROOT
 
 _KEY = "0123456789abcdef0123456789abcdef"
@@ -106,13 +107,13 @@ def test_value_shows_no_escape_sequence_in_a_block(printed: Printed) -> None:
 
 @pytest.mark.parametrize("command", [[], ["dead"], ["dead", "list"], ["doctor"]])
 def test_short_help_option_is_accepted(command: list[str]) -> None:
-    result = run(["-m", "spokes", *command, "-h"], {})
+    result = spokes({}, *command, "-h")
     assert result.returncode == 0
     assert "Usage: spokes" in result.stdout
 
 
 def test_version_is_printed() -> None:
-    result = run(["-m", "spokes", "--version"], {})
+    result = spokes({}, "--version")
     assert (result.returncode, result.stdout.split()[0]) == (0, "spokes")
 
 
@@ -126,13 +127,13 @@ def test_version_is_printed() -> None:
 )  # fmt: skip
 def test_shell_completes_commands_options_and_values(written: str, completed: str) -> None:
     words = {"COMP_WORDS": written, "COMP_CWORD": str(len(written.split()) - (not written.endswith(" ")))}
-    result = run(["-m", "spokes"], {**words, "_SPOKES_COMPLETE": "complete_bash"})
+    result = spokes({**words, "_SPOKES_COMPLETE": "complete_bash"})
     assert (result.stderr, completed in result.stdout.split()) == ("", True)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script_is_shown_for_each_shell(shell: str) -> None:
-    result = run(["-m", "spokes", "--show-completion", shell], {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
+    result = spokes({"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}, "--show-completion", shell)
     assert (result.returncode, "_SPOKES_COMPLETE" in result.stdout) == (0, True)
 
 

@@ -1,5 +1,6 @@
 """Render Jinja pages, and problems as a page or as JSON by RFC 9457."""
 
+from functools import cache
 from http import HTTPStatus
 from typing import Final
 
@@ -17,8 +18,12 @@ PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 _TEMPLATE_PACKAGES: Final = ("spokes.console.pages", "spokes.console.web")  # each has a folder `templates`
 
 
+@cache
 def template_environment() -> Environment:
-    """Return the Jinja environment of all templates; values are escaped, and a missing variable is an error."""
+    """Return the Jinja environment of all templates; values are escaped, and a missing variable is an error.
+
+    A process has one, so that each template is compiled once.
+    """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in _TEMPLATE_PACKAGES]),
         autoescape=True,

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
+from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, HypothesisTestMode, create_test
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
     content_type_conformance,
@@ -115,9 +116,23 @@ async def _serve(stack: AsyncExitStack, valkey_url: str, folder: str) -> Served:
 NEEDS_MORE = {f"{PREFIX}/dead-letters/{verb}" for verb in ("replay", "discard")}
 
 
-@API.parametrize()
-@BOUNDS
-def test_api_conforms_to_its_openapi_document(case: schemathesis.Case, served: Served) -> None:
-    checks = [check for check in CHECKS if check is not positive_data_acceptance or case.path not in NEEDS_MORE]
-    headers = {"Authorization": f"Bearer {served.token}"}
-    case.call_and_validate(base_url=served.url, headers=headers, checks=checks, timeout=30)
+OPERATIONS = {operation.label: operation for operation in (result.ok() for result in API.get_all_operations())}
+
+
+# Not `API.parametrize`: with it, pytest 9.2 gives all operations one name, of which pytest-xdist runs one test.
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_api_conforms_to_its_openapi_document(label: str, served: Served) -> None:
+    sent = 0
+
+    @BOUNDS
+    def check(case: schemathesis.Case) -> None:
+        nonlocal sent
+        sent += 1
+        checks = [check for check in CHECKS if check is not positive_data_acceptance or case.path not in NEEDS_MORE]
+        headers = {"Authorization": f"Bearer {served.token}"}
+        case.call_and_validate(base_url=served.url, headers=headers, checks=checks, timeout=30)
+
+    modes = [HypothesisTestMode.EXAMPLES, HypothesisTestMode.COVERAGE]
+    config = HypothesisTestConfig(project=API.config, modes=modes)
+    create_test(operation=OPERATIONS[label], test_func=check, config=config)()
+    assert sent
