@@ -4,6 +4,7 @@ Source: HubSpot's API specification "Webhooks Journal", and its docs of the same
 """
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from yarl import URL
 
 from ingest.journal.app_token import CachedAppToken
 from ingest.journal.call_limit import READS_PER_S, CallLimit
-from ingest.journal.errors import JournalRefused, JournalUnavailable, OffsetUnknown
+from ingest.journal.errors import FILE_GONE, JournalRefused, JournalUnavailable, OffsetUnknown
 from spokes.core.json_fields import read_scalar_text, read_text
 from spokes.core.settings import Settings
 from spokes.crm.transport.error_mapping import parse_retry_after
@@ -100,13 +101,22 @@ class JournalClient:
                 URL(location.url, encoded=True), timeout=_FILE_TIMEOUT, max_redirects=_MAX_REDIRECTS
             ) as response:
                 if response.status in _GONE:
-                    raise JournalUnavailable("file_gone")  # another read of the page gives a new address
+                    raise JournalUnavailable(FILE_GONE)  # another read of the page gives a new address
                 if response.status != HTTPStatus.OK:
                     raise _unavailable(response)
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     yield chunk
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             raise JournalUnavailable("file_connection") from None
+
+    async def has_file(self, location: PageLocation) -> bool:
+        """Return whether the file of a page can be fetched now; only its beginning is."""
+        try:
+            async with aclosing(self.file(location)) as chunks:
+                await anext(chunks, b"")
+        except JournalUnavailable:
+            return False
+        return True
 
     async def _read_known(self, path: str) -> PageLocation | None:
         try:

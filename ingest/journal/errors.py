@@ -1,6 +1,10 @@
 """What can keep the reader from a page, by what follows from it. No text quotes an address, which is a credential."""
 
+from typing import Final
+
 from spokes.core.errors import SpokesError
+
+FILE_GONE: Final = "file_gone"  # the code of a file that its address does not lead to
 
 
 class JournalError(SpokesError):

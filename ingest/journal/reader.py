@@ -14,7 +14,7 @@ import structlog
 from redis.asyncio import Redis
 
 from ingest.journal.client import JournalClient, PageLocation
-from ingest.journal.errors import JournalError, JournalRefused, JournalUnavailable, OffsetUnknown
+from ingest.journal.errors import FILE_GONE, JournalError, JournalRefused, JournalUnavailable, OffsetUnknown
 from ingest.journal.page_intake import PageIntake
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
@@ -39,6 +39,9 @@ _COMPARE_EVERY: Final = (
     15  # answers of "nothing new": then the newest page is compared, because an old offset may get them
 )
 _UNREADABLE_TRIES: Final = 3
+_GONE_TRIES: Final = 10  # each with a new address; with the waits in between, two to four minutes
+_JOURNAL_KEEPS_MS: Final = 72 * 3_600_000
+_LOST_MARGIN_MS: Final = 300_000  # by which HubSpot's clock may be behind ours, and events before their page
 _MOST_RESTARTS: Final = 2  # in a row: the second tells a lapse of HubSpot's from an offset that stays unknown
 log = structlog.get_logger()
 
@@ -55,6 +58,7 @@ class JournalReader:
         self._failures = 0
         self._known_offset = ""  # the last one for which HubSpot named a following page
         self._unreadable = 0  # how often the next page was no page
+        self._gone: tuple[str, int] = ("", 0)  # the offset of a page without a file, and how often it had none
         self._nothing_new = 0  # answers in a row; the first one is compared
         self._is_refused = True  # until HubSpot has answered: an earlier process may have begun the alert
 
@@ -180,6 +184,10 @@ class JournalReader:
                 raise JournalUnavailable("unreadable_page") from None
             published_at = None
             await self._intake.keep_unread(self._client.file(location))
+        except JournalUnavailable as error:
+            if error.code == FILE_GONE and await self._is_lost(location):
+                return await self._skip(cursor, location)
+            raise
         self._unreadable = 0
         if cursor.lost_since and published_at and published_at > cursor.lost_since:
             await self._report_gap(cursor.lost_since, published_at)
@@ -189,6 +197,27 @@ class JournalReader:
         to = Cursor(location.offset, read_until, lost_since, cursor.restarts, self._known_offset)
         await self._move(cursor, to)
         JOURNAL_PAGES.inc()
+        return 0.0
+
+    async def _is_lost(self, location: PageLocation) -> bool:
+        """Return whether the file of a page is gone for good: again and again, while that of the newest page is there.
+
+        If no file is there, something is wrong with all of them, and skipping pages would lose what comes back.
+        """
+        offset, times = self._gone
+        times = times + 1 if offset == location.offset else 1
+        self._gone = (location.offset, times)
+        if times < _GONE_TRIES:
+            return False
+        newest = await self._client.latest()
+        return newest is not None and newest.offset != location.offset and await self._client.has_file(newest)
+
+    async def _skip(self, cursor: Cursor, location: PageLocation) -> float:
+        """Go on behind a page that is lost; when the next page is read, the gap between them is reported."""
+        now = clock.now_ms()
+        since = cursor.lost_since or max(1, (cursor.read_until or now - _JOURNAL_KEEPS_MS) - _LOST_MARGIN_MS)
+        await self._episodes.report_once(Alert.JOURNAL_PAGE_LOST, level="critical", since=since)
+        await self._move(cursor, Cursor(location.offset, cursor.read_until, since, cursor.restarts))
         return 0.0
 
     async def _report_gap(self, since: int, until: int) -> None:

@@ -51,6 +51,7 @@ class Alert(StrEnum):
     REDIS_ITEM_UNREADABLE = "redis_item_unreadable"
     REDIS_KEY_REPLACED = "redis_key_replaced"
     JOURNAL_RESTARTED = "journal_restarted"
+    JOURNAL_PAGE_LOST = "journal_page_lost"
     REWRITE_LOOP = "rewrite_loop"
     CRASH_LOOP = "crash_loop"
     PROCESS_CALL_REFUSED = "process_call_refused"
@@ -137,6 +138,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.JOURNAL_RESTARTED: (
         "The journal does not know its reader's last offset any more; it is read again from its earliest page.",
         "`spokes gaps list` shows whether anything was published that the journal has deleted.",
+    ),
+    Alert.JOURNAL_PAGE_LOST: (
+        "HubSpot names a page of the journal and does not have its file: the reader goes on without its events.",
+        "`spokes gaps list` names the interval; `spokes backfill` reads the records that changed in it.",
     ),
     Alert.CLAIMS_STOPPED: (
         "Workers begin no delivery: Redis is nearly full, or a key of Spokes holds another type of value. Events wait.",

@@ -54,6 +54,7 @@ class JournalStore:
         self._by_offset: dict[str, JournalPage] = {}
         self._next_number = 0
         self._addresses: dict[str, FileAddress] = {}
+        self.lost_files: set[str] = set()  # offsets of pages that are listed, and whose files nobody gets
 
     def add(self, entry: JsonObject) -> None:
         """Add an entry; properties that one update changed share an entry."""
@@ -118,6 +119,8 @@ class JournalStore:
         address = self._addresses.get(name)
         if address is None or self._clock.hubspot_s() >= address.expires_s:
             return None
+        if address.page.offset in self.lost_files:
+            return None
         return address.page.content(address.portal_id)
 
     def _is_due(self) -> bool:
@@ -130,3 +133,4 @@ class JournalStore:
         self._pages.clear()
         self._by_offset.clear()
         self._addresses.clear()
+        self.lost_files.clear()

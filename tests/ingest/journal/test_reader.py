@@ -404,3 +404,55 @@ async def test_no_address_of_a_file_is_logged(
     output = capsys.readouterr()
     assert "journal_read_failed" in output.out + output.err
     assert "journal-files" not in output.out + output.err
+
+
+def lose_file(sim: Simulator, at: int) -> None:
+    """Make HubSpot name a page of which it has no file."""
+    sim.journal.store.lost_files.add(sim.journal.store.pages()[at].offset)
+
+
+async def test_page_without_a_file_is_skipped_after_ten_tries_as_a_gap_and_an_alert(
+    sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(10))
+    await reader.read_all()
+    read_until = (await load_cursor(redis)).read_until
+    create(sim, *range(10, 40))
+    lose_file(sim, 2)
+    while not (await gaps(redis)):
+        await reader.step()
+    await reader.read_all()
+    (gap,) = await gaps(redis)
+    assert isinstance(gap, MissedInterval)
+    assert gap.cause is GapCause.CURSOR_TOO_OLD
+    assert gap.since < read_until < gap.until
+    assert sum(wait > 2.0 for wait in reader.waits) >= 6
+    assert await creations(redis) == 30
+    cursor = await load_cursor(redis)
+    assert (cursor.offset, cursor.lost_since) == (sim.journal.store.pages()[-1].offset, 0)
+    assert b'"journal_page_lost"' in b"".join(await redis.lrange("spokes:alerts:outbox", 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
+
+
+async def test_no_page_is_skipped_while_no_file_can_be_fetched(
+    sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(30))
+    fault = sim.faults.add(Fault(path="/journal-files/*", status=403, body=FaultBody.EMPTY))
+    for _ in range(15):
+        await reader.step()
+    assert (await load_cursor(redis)).offset == ""
+    sim.faults.remove(fault)
+    await reader.read_all()
+    assert (await creations(redis), await gaps(redis)) == (30, [])
+
+
+async def test_newest_page_without_a_file_is_waited_for(sim: Simulator, redis: Redis, reader: SteppedReader) -> None:
+    create(sim, *range(10))
+    lose_file(sim, 0)
+    for _ in range(12):
+        await reader.step()
+    assert (await load_cursor(redis)).offset == ""
+    create(sim, *range(10, 20))
+    while await creations(redis) < 10:
+        await reader.step()
+    assert len(await gaps(redis)) == 1
