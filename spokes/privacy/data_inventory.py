@@ -93,6 +93,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.OPEN_GAPS: _NOTHING_PERSONAL,
     keys.REFUSED_EVENTS: Treatment(_OPERATION, _HASHED),
     keys.REFUSED_SPANS: _NOTHING_PERSONAL,
+    keys.STOPPED_EVENTS: _NOTHING_PERSONAL,
     keys.RECONCILIATION_LEADER: Treatment(_OPERATION, _LEASE),
     "spokes:{portal_id}:reconciled:{object_type}": _NOTHING_PERSONAL,
     keys.JOURNAL_CURSOR: _NOTHING_PERSONAL,

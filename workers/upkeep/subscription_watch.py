@@ -1,22 +1,27 @@
-"""Alert while events that handlers wait for do not come."""
+"""Alert while events that handlers wait for do not come, and report the time in which they stopped as a gap."""
 
+from collections.abc import Collection
 from typing import Final
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.core import clock
+from spokes.core.json_fields import read_bigint
+from spokes.core.redis.keys import STOPPED_EVENTS
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.routing import load_router
-from spokes.subscriptions.drift.findings import Severity
-from spokes.subscriptions.drift.report import read_drift
+from spokes.subscriptions.drift.findings import DriftKind, Severity
+from spokes.subscriptions.drift.missing_subscriptions import missing_from, report_missing
+from spokes.subscriptions.drift.report import DriftReport, read_drift
 
 _NAMED: Final = 10
 
 
 async def watch_subscriptions(settings: Settings, redis: Redis, engine: AsyncEngine, episodes: AlertEpisodes) -> None:
-    """Set the state of the alert.
+    """Set the state of the alert, and report what stopped since the last time.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -33,3 +38,25 @@ async def watch_subscriptions(settings: Settings, redis: Redis, engine: AsyncEng
         Alert.SUBSCRIPTIONS_DRIFTED, is_active=bool(faults), level="warning",
         drifts=[drift.kind.value for drift in faults], subjects=subjects[:_NAMED], count=len(subjects),
     )  # fmt: skip
+    names = {subject for drift in faults if drift.kind is DriftKind.STOPPED for subject in drift.subjects}
+    await _report_stopped(settings, redis, engine, report, names)
+
+
+async def _report_stopped(
+    settings: Settings, redis: Redis, engine: AsyncEngine, report: DriftReport, stopped: Collection[str]
+) -> None:
+    """Report what is not reported yet: a part that a backfill has closed since stays closed."""
+    now = clock.now_ms()
+    fields: dict[bytes, bytes] = await redis.hgetall(STOPPED_EVENTS)  # type: ignore[misc]  # redis-py types one class for sync and async
+    reported = {name.decode(errors="replace"): read_bigint(at.decode(errors="replace")) for name, at in fields.items()}
+    known = {state.name for state in report.registrations}
+    ended = {name: at for name, at in reported.items() if name not in stopped and name in known and at is not None}
+    since = missing_from(report.registrations, stopped)
+    since |= {name: at for name, at in reported.items() if name in stopped and at is not None}
+    await report_missing(settings, redis, engine, since | ended, until=now)
+    async with redis.pipeline(transaction=True) as pipeline:
+        for name in reported.keys() - since.keys():
+            pipeline.hdel(STOPPED_EVENTS, name)
+        for name in since:
+            pipeline.hset(STOPPED_EVENTS, name, str(now))
+        await pipeline.execute()

@@ -57,6 +57,18 @@ async def read_drift(
     return DriftReport(_registration_states(router, seen), tuple(assess_drift(router, settings, desired, seen)))
 
 
+async def read_registrations(
+    settings: Settings, redis: Redis, engine: AsyncEngine, router: Router
+) -> tuple[RegistrationState, ...]:
+    """Return the registrations alone.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+        AuditUnavailable: the audit store does not answer.
+    """
+    return _registration_states(router, await observe(settings, redis, engine))
+
+
 def _registration_states(router: Router, seen: Observations) -> tuple[RegistrationState, ...]:
     handlers: dict[str, list[str]] = {}
     for registration, route in router:

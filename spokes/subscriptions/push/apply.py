@@ -115,7 +115,9 @@ class _Apply:
     async def _confirm(self, event: SubscribedEvent, subscription: RemoteSubscription) -> None:
         await self._ledger.confirm(event, subscription.id, "created")
         self._result.done.append(f"+ {event}")
-        if not subscription.is_active:
+        if subscription.is_active:
+            self._result.begun.append(str(event))
+        else:
             self._inactive[subscription.id] = str(event)
 
     async def _give_up(self, event: SubscribedEvent, error: SubscriptionRefused) -> bool:
@@ -139,5 +141,6 @@ class _Apply:
         for id_, name in self._inactive.items():
             if id_ in confirmed:
                 self._result.done.append(f"~ {name} active")
+                self._result.begun.append(name)
             else:
                 self._result.failures.append(f"{name}: HubSpot did not activate the subscription {id_}.")

@@ -6,15 +6,21 @@ from getpass import getuser
 from typing import Annotated
 
 import typer
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.console.audit_store import open_audit_store
 from spokes.console.commands.subscriptions.plan_output import PlannedChange, print_changes, print_foreign, print_result
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, print_message
+from spokes.core import clock
 from spokes.core.settings import Settings
 from spokes.routing import load_router
 from spokes.start_check import read_settings
 from spokes.subscriptions.applied_plan import AppliedPlan
 from spokes.subscriptions.desired_state import DesiredState, desired_state
+from spokes.subscriptions.drift.missing_subscriptions import missing_from, report_missing
+from spokes.subscriptions.drift.report import read_registrations
 from spokes.subscriptions.push.api import PushApi
 from spokes.subscriptions.push.apply import apply_plan
 from spokes.subscriptions.push.ledger import PushLedger
@@ -71,9 +77,29 @@ def apply(
             await apply_plan(made, api, ledger, result)
         finally:
             print_result(result, as_json=as_json)
+            await _report_missing(settings, ledger.engine, result.begun)
         return 1 if result.failures else 0
 
     raise typer.Exit(asyncio.run(_with_plan(settings, desired, change, adopt=adopt, reason=reason)))
+
+
+async def _report_missing(settings: Settings, engine: AsyncEngine, begun: list[str]) -> None:
+    """Report the time in which handlers waited for these events, and HubSpot did not send them."""
+    if not begun:
+        return
+    router = load_router(settings.handlers)
+    try:
+        async with operator_redis(settings) as redis:
+            since = missing_from(await read_registrations(settings, redis, engine, router), begun)
+            await report_missing(settings, redis, engine, since, until=clock.now_ms())
+    except (RedisError, OSError):
+        print_message("Redis does not answer, so no gap is reported of the time without these subscriptions.")
+        return
+    if since:
+        print_message(
+            f"Workers waited for {len(since)} of these events before: `spokes gaps list` shows since when. "
+            "`spokes backfill` reads what changed."
+        )
 
 
 def _desired() -> tuple[Settings, DesiredState]:

@@ -6,12 +6,18 @@ import re
 import shlex
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import PUSH_SUBSCRIPTIONS, RECORDS
+from spokes.core import clock
+from spokes.core.redis.keys import PORTALS, REGISTRATIONS
+from spokes.core.settings import Settings
+from spokes.gaps.gap import GapCause
+from spokes.gaps.ledger import GapLedger
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.config import Subscription
 from tests.console.commands.subscriptions.push_app import App
@@ -203,3 +209,34 @@ async def test_commands_of_the_page_run(app: App) -> None:
         app.environ |= dict(word.split("=", 1) for word in words[:command])
         done = await asyncio.to_thread(spokes, app.environ, *words[command + 1 :])
         assert done.returncode == 0, (line, done)
+
+
+async def test_time_without_a_subscription_that_workers_waited_for_is_a_gap(
+    app: App, redis: Redis, store: AsyncEngine
+) -> None:
+    settings = Settings.from_env(app.environ)
+    waited_since = clock.now_ms() - 3_600_000
+    await redis.hset(REGISTRATIONS, "registered contact.creation", waited_since)  # type: ignore[misc]  # redis-py types one class for sync and async
+    await redis.sadd(PORTALS, "7")
+    app.sim.subscriptions.add(Subscription("contact.creation", active=False))
+    done = await app.apply()
+    (gap,) = await GapLedger.from_settings(settings, store).list()
+    assert (gap.portal_id, gap.scope, gap.since, gap.causes) == (
+        7, "contact", waited_since, (GapCause.SUBSCRIPTION_MISSING,)
+    ), done  # fmt: skip
+    assert "`spokes gaps list` shows since when" in done.stderr
+    assert (await app.apply()).returncode == 0
+    assert len(await GapLedger.from_settings(settings, store).list()) == 1
+
+
+async def test_subscription_of_a_handler_that_no_worker_has_had_is_no_gap(
+    app: App, redis: Redis, store: AsyncEngine
+) -> None:
+    assert (await app.apply()).returncode == 0
+    assert await GapLedger.from_settings(Settings.from_env(app.environ), store).list() == []
+
+
+async def test_applied_plan_without_redis_says_that_no_gap_is_reported(app: App) -> None:
+    app.environ["REDIS_URL"] = "redis://127.0.0.1:1/0"
+    done = await app.apply()
+    assert (done.returncode, "no gap is reported" in done.stderr) == (0, True), done
