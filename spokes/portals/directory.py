@@ -24,6 +24,7 @@ class PortalDirectory:
         self._installed: set[int] = set()
         self._uninstalled: set[int] = set()
         self._paused: set[int] = set()
+        self._needs_reinstall: set[int] = set()
         self._read_at_ms = 0
         self._loaded_at: float | None = None
 
@@ -43,6 +44,11 @@ class PortalDirectory:
         return self._uninstalled
 
     @property
+    def needs_reinstall(self) -> AbstractSet[int]:
+        """The portals whose refresh token HubSpot refuses for good."""
+        return self._needs_reinstall
+
+    @property
     def paused(self) -> AbstractSet[int]:
         """The portals whose work an operator has paused in the store."""
         return self._paused
@@ -58,19 +64,20 @@ class PortalDirectory:
             return  # the archiver reports the outage
         if is_reload:
             self._loaded_at = now
-            for portals in (self._installed, self._uninstalled, self._paused):
+            for portals in (self._installed, self._uninstalled, self._needs_reinstall, self._paused):
                 portals.intersection_update(changed)
         self._read_at_ms = started_ms
         for portal_id, state in changed.items():
             self.set_state(portal_id, state)
 
-    async def refresh_one(self, portal_id: int) -> None:
-        """Read the state of one portal, before anything is decided by its absence."""
+    async def refresh_one(self, portal_id: int) -> bool:
+        """Read the state of one portal, before anything is decided by it; return whether the store answered."""
         try:
             portal = await self._store.get(portal_id)
         except AuditUnavailable:
-            return
+            return False
         self.set_state(portal_id, None if portal is None else portal.state)
+        return True
 
     def set_state(self, portal_id: int, state: PortalState | None) -> None:
         """Note a portal's state; None if there is no such portal."""
@@ -79,6 +86,7 @@ class PortalDirectory:
         for portals, states in (
             (self._installed, {PortalState.INSTALLED, PortalState.PAUSED}),
             (self._uninstalled, {PortalState.UNINSTALLED}),
+            (self._needs_reinstall, {PortalState.NEEDS_REINSTALL}),
             (self._paused, {PortalState.PAUSED}),
         ):
             if state in states:

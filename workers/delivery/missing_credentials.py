@@ -1,7 +1,8 @@
 """Set aside deliveries of portals that this worker has no credentials for. None of their handlers is called.
 
 If another live worker has the credentials, the delivery is left to it. Otherwise its events are parked for a day,
-without a spent attempt and with one alert per portal, and then become dead letters. A worker that has the credentials
+without a spent attempt and with one alert per portal, and then become dead letters. A portal that needs a reinstall has
+its own alert, and no second one. A worker that has the credentials
 makes parked deliveries due again. Events of a portal that removed the app are discarded.
 """
 
@@ -92,14 +93,25 @@ class MissingCredentials:
             parked |= {portal_id for portal_id in known if str(portal_id) in alerts}
         await self._redis.zremrangebyscore(keys.CREDENTIAL_PORTALS, "-inf", time.time() - _KEEP_S)
         for portal_id in parked:
+            if not await self._is_settled(portal_id):
+                continue
             await self._script(
                 keys=[keys.parked_deliveries(portal_id), keys.WAKE_CHANNEL, *keys.QUEUES.values()],
                 args=[clock.now_ms()],
             )
-            await self._set_alert(portal_id, is_active=False)
-            await self._episodes.set_state(
-                Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=False
-            )
+            await self._end_alerts(portal_id)
+
+    async def _is_settled(self, portal_id: int) -> bool:
+        """Return whether the store confirms that nothing waits for the portal's credentials.
+
+        What we have read may be some seconds old: another worker may have learnt since that it needs a reinstall.
+        """
+        if self._directory is None:
+            return True
+        if portal_id not in self._directory.installed and portal_id not in self._directory.uninstalled:
+            return not self.concern(portal_id)  # that of the access token
+        is_read = await self._directory.refresh_one(portal_id)
+        return is_read and (portal_id in self._directory.uninstalled or not self.concern(portal_id))
 
     async def _end_pauses(self, portals: AbstractSet[int]) -> None:
         """End the pauses of portals that removed the app, and make due what waits for the end of one."""
@@ -142,7 +154,7 @@ class MissingCredentials:
             for queue in keys.QUEUES.values():
                 await self._redis.zadd(queue, {delivery.id: parked_at + _PARK_MS}, xx=True)
             return DeliveryEnd.HELD_ELSEWHERE
-        await self._set_alert(delivery.portal_id, is_active=True)
+        await self._begin_alert(delivery.portal_id)
         settled = await settled_keys(self._redis, delivery)
         run.resolve_unsettled(settled, NO_CREDENTIALS_PARKED if parked_at is None else NO_CREDENTIALS)
         if not await run.finished():
@@ -167,9 +179,16 @@ class MissingCredentials:
         parked = keys.parked_deliveries(delivery.portal_id)
         await self._redis.zrem(parked, delivery.id)
         if not await self._redis.zcard(parked):
-            await self._set_alert(delivery.portal_id, is_active=False)
+            await self._episodes.set_state(
+                Alert.NO_CREDENTIALS, subject=delivery.portal_id, portal_id=delivery.portal_id, is_active=False
+            )
 
-    async def _set_alert(self, portal_id: int, *, is_active: bool) -> None:
-        await self._episodes.set_state(
-            Alert.NO_CREDENTIALS, subject=portal_id, portal_id=portal_id, is_active=is_active
-        )
+    async def _begin_alert(self, portal_id: int) -> None:
+        """Begin the portal's alert; that of a reinstall is active already, unless Redis did not answer at its time."""
+        needs_reinstall = self._directory is not None and portal_id in self._directory.needs_reinstall
+        alert = Alert.NEEDS_REINSTALL if needs_reinstall else Alert.NO_CREDENTIALS
+        await self._episodes.set_state(alert, subject=portal_id, portal_id=portal_id, is_active=True)
+
+    async def _end_alerts(self, portal_id: int) -> None:
+        for alert in (Alert.NO_CREDENTIALS, Alert.NEEDS_REINSTALL):
+            await self._episodes.set_state(alert, subject=portal_id, portal_id=portal_id, is_active=False)

@@ -97,8 +97,9 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "then become dead letters."
         ),
         (
-            "Start a worker with the portal's HUBSPOT_ACCESS_TOKEN and list the portal in PORTAL_IDS, or remove the "
-            "webhook subscription; `spokes dead replay` runs dead letters again."
+            "Have the app installed in the portal, or start a worker with the portal's HUBSPOT_ACCESS_TOKEN and list "
+            "the portal in PORTAL_IDS, or remove the webhook subscription. `spokes dead replay` runs dead letters "
+            "again."
         ),
     ),
     Alert.NEEDS_REINSTALL: (

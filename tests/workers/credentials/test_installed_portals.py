@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.core import clock
@@ -189,9 +190,11 @@ async def test_parked_events_of_a_portal_that_is_uninstalled_are_discarded(
     await store.mark(INSTALLED, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
     await queue_change(redis, hubspot, INSTALLED)
     assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
+    assert await AlertEpisodes(redis).active("") == [f"needs_reinstall:{INSTALLED}"]
     await store.mark(INSTALLED, PortalState.UNINSTALLED, "disconnected")
     await release(redis, store)
     assert (await run_worker(2))[1:] == [(INSTALLED, "discarded", "uninstalled")]
+    assert await AlertEpisodes(redis).active("") == []
 
 
 async def test_pause_of_a_portal_ends_when_it_is_uninstalled(
@@ -256,10 +259,30 @@ async def test_pause_after_a_401_ends_with_a_newer_token(
     await installed.close()
 
 
+async def test_worker_that_has_not_read_of_a_revocation_ends_no_alert_of_it(
+    redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    earlier = PortalDirectory(store)
+    await earlier.refresh()
+    await queue_change(redis, hubspot, INSTALLED)
+    hubspot.installs.uninstall(INSTALLED)
+    assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
+    parked = await redis.zrange(JOB_QUEUE, 0, -1, withscores=True)
+    await announce(redis, earlier)
+    assert await AlertEpisodes(redis).active("") == [f"needs_reinstall:{INSTALLED}"]
+    assert await redis.zrange(JOB_QUEUE, 0, -1, withscores=True) == parked
+
+
 async def release(redis: Redis, store: PortalStore) -> None:
     """Announce the credentials of installed portals, as a worker does every few seconds."""
     directory = PortalDirectory(store)
     await directory.refresh()
+    await announce(redis, directory)
+
+
+async def announce(redis: Redis, directory: PortalDirectory) -> None:
+    """Announce the credentials of the portals that a worker takes for installed."""
 
     class Installed:
         portals = directory.installed
