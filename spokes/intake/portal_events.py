@@ -11,10 +11,19 @@ from redis.asyncio import Redis
 
 from spokes.core.settings import Settings
 from spokes.intake.event_source import EventSource
+from spokes.portals.store import InstalledPortal, PortalState
 from spokes.routing import load_router
 
 PORTAL_INSTALLED: Final = "portal.installed"
 PORTAL_UNINSTALLED: Final = "portal.uninstalled"
+
+
+def uninstalled_at(portal: InstalledPortal, at: int) -> int:
+    """Return the time of a portal's `portal.uninstalled` whose app was removed at `at` (epoch ms).
+
+    A refused refresh token was an uninstall already: its event and that of a later uninstall are one.
+    """
+    return portal.changed_at if portal.state is PortalState.NEEDS_REINSTALL else at
 
 
 async def queue_portal_event(

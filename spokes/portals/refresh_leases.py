@@ -96,9 +96,20 @@ class RefreshLeases:
         """Begin no refresh of any portal for `seconds`."""
         await self._back_off(keys.APP_BACKOFF, seconds)
 
+    async def begin_app_backoff(self, seconds: float) -> float:
+        """Begin no refresh of any portal for `seconds`, unless they wait already; return the seconds that are left.
+
+        Refreshes that were in flight together are refused together: only the first refusal begins a wait.
+        """
+        try:
+            is_begun = await self._redis.set(keys.APP_BACKOFF, 1, px=_milliseconds(seconds), nx=True)
+            return seconds if is_begun else max(0.0, await self._redis.pttl(keys.APP_BACKOFF) / 1000)
+        except (RedisError, OSError, TimeoutError):
+            raise CRMUnavailable from None
+
     async def _back_off(self, key: str, seconds: float) -> None:
         try:
-            await self._redis.set(key, 1, px=max(1, math.ceil(seconds * 1000)))
+            await self._redis.set(key, 1, px=_milliseconds(seconds))
         except (RedisError, OSError, TimeoutError):
             raise CRMUnavailable from None
 
@@ -107,3 +118,7 @@ class RefreshLeases:
             await asyncio.sleep(_RENEW_EVERY_S)
             with suppress(RedisError, OSError, TimeoutError):
                 await acquire_lease(self._redis, lease, self._holder, lease_ms=_LEASE_MS)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, math.ceil(seconds * 1000))

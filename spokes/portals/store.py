@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, case, select, update
+from sqlalchemy import RowMapping, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -117,6 +117,14 @@ class PortalStore:
         query = select(*_SHOWN).where(_P.state == state.value, _P.changed_at <= until_ms).order_by(_P.portal_id)
         async with read_connection(self.engine) as connection:
             return [_portal(row) for row in (await connection.execute(query)).mappings()]
+
+    async def idle_since(self, until_ms: int, *, limit: int) -> Sequence[int]:
+        """Return some of the portals whose access token expired before `until_ms`, which are installed, at random."""
+        states = (PortalState.INSTALLED.value, PortalState.PAUSED.value)
+        is_idle = (_P.token_expires_at < until_ms) & _P.tokens.is_not(None) & _P.state.in_(states)
+        query = select(_P.portal_id).where(is_idle).order_by(func.random()).limit(limit)
+        async with read_connection(self.engine) as connection:
+            return [row.portal_id for row in await connection.execute(query)]
 
     async def tokens(self, portal_id: int) -> Tokens | None:
         """Return a portal's tokens, None if it has none.

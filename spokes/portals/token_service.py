@@ -332,9 +332,9 @@ class TokenService:
             case AppRefused():
                 log.error("oauth_app_refused", code=error.code)
                 await self._set_app_alert(is_active=True, code=error.code)
-                seconds = _APP_BACKOFF_S[min(self._app_refusals, len(_APP_BACKOFF_S) - 1)] * random.uniform(0.7, 1.3)
-                self._app_refusals += 1
-                await self._leases.back_off_app(seconds)
+                wait_s = _APP_BACKOFF_S[min(self._app_refusals, len(_APP_BACKOFF_S) - 1)] * random.uniform(0.7, 1.3)
+                seconds = await self._leases.begin_app_backoff(wait_s)
+                self._app_refusals += seconds == wait_s
             case _:
                 requested_s = error.retry_after_s if isinstance(error, OAuthUnavailable) else 0.0
                 failures = self._failures[portal.portal_id] = self._failures.get(portal.portal_id, 0) + 1

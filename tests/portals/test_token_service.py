@@ -239,6 +239,23 @@ async def test_refreshes_wait_longer_while_the_app_is_refused_again(world: AppWo
     assert 80 < waits[-1] < 160
 
 
+async def test_refreshes_that_are_refused_together_count_as_one_refusal(world: AppWorld) -> None:
+    portals = range(PORTAL, PORTAL + 12)
+    for portal_id in portals:
+        await world.install(portal_id, expires_in_s=-60)
+    world.hub.installs.refuses_client = True
+    world.hub.faults.add(Fault(path=TOKEN_ENDPOINT, latency=Latency(300)))
+    services = [await world.service(), await world.service()]
+    calls = [services[portal_id % 2].client(portal_id) for portal_id in portals]
+    assert all(isinstance(each, CRMUnavailable) for each in await asyncio.gather(*calls, return_exceptions=True))
+    assert len(world.hub.requests.find(path=TOKEN_ENDPOINT)) > 2
+    assert await world.redis.pttl(keys.APP_BACKOFF) < 20_000  # the first wait, not a longer one
+    await world.redis.delete(keys.APP_BACKOFF)
+    with pytest.raises(CRMUnavailable) as again:
+        await services[0].client(PORTAL)
+    assert (again.value.retry_after_s or 0) < 40  # the second one
+
+
 async def test_install_during_a_refused_refresh_is_not_marked(world: AppWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.install(PORTAL, expires_in_s=-60)
     world.hub.installs.uninstall(PORTAL)

@@ -49,6 +49,7 @@ from workers.upkeep.journal_watch import watch_journal
 from workers.upkeep.lost_events import watch_lost_events
 from workers.upkeep.portal_lifecycles import APPLY_EVERY_S, apply_lifecycles
 from workers.upkeep.portal_settings import publish_profiles
+from workers.upkeep.portal_uninstalls import CHECK_EVERY_S, RevokedPortals, check_idle_portals
 from workers.upkeep.redeliveries import prove_redeliveries
 from workers.upkeep.subscription_watch import watch_subscriptions
 
@@ -102,20 +103,30 @@ async def run_schedule(settings: Settings, redis: Redis, crm: "CRM", outage: Red
 def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> list[PeriodicJob]:
     """Return all periodic jobs."""
     episodes = AlertEpisodes(redis)
+    revoked = RevokedPortals(settings, redis, engine)
     erasures = Erasures(settings, redis, engine, crm, actor="spokes")
 
     async def resume_erasures() -> None:
         await erasures.resume()
         await watch.watch_requests(engine, episodes)
 
+    async def follow_lifecycles() -> None:
+        await apply_lifecycles(settings, redis, engine)
+        await revoked.queue_events()
+
     async def erase_portals() -> None:
         await PortalErasures(settings, redis, engine).run()
+
+    portal_jobs = [
+        PeriodicJob("idle portals", CHECK_EVERY_S, lambda: check_idle_portals(settings, engine, crm.credentials)),
+        PeriodicJob("portal erasures", 60, erase_portals),
+    ]
 
     return [
         PeriodicJob("backlog", 10, lambda: watch.watch_backlog(settings, redis, episodes)),
         PeriodicJob("running", 10, lambda: watch.watch_running(redis, episodes)),
         PeriodicJob("journal", 60, lambda: watch_journal(redis, episodes)),
-        PeriodicJob("lifecycles", APPLY_EVERY_S, lambda: apply_lifecycles(settings, redis, engine)),
+        PeriodicJob("lifecycles", APPLY_EVERY_S, follow_lifecycles),
         PeriodicJob("forgotten", 60, lambda: purge_erased_again(settings, redis)),
         PeriodicJob("tokens", 60, lambda: watch.watch_tokens(settings, redis, episodes)),
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
@@ -126,7 +137,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("silence", 3600, lambda: watch_silence(settings, engine)),
         PeriodicJob("subscriptions", 600, lambda: watch_subscriptions(settings, redis, engine, episodes)),
         PeriodicJob("erasures", 3600, resume_erasures),
-        *([PeriodicJob("portal erasures", 60, erase_portals)] if settings.hubspot_client_id else []),
+        *(portal_jobs if settings.hubspot_client_id else []),
         PeriodicJob("portal settings", 60, lambda: publish_profiles(settings, redis, engine)),
         PeriodicJob("checkpoint", 3600, lambda: push_checkpoint(settings, engine, episodes)),
         PeriodicJob(
