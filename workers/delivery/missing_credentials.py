@@ -20,7 +20,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import Credentials
-from spokes.intake.portal_events import PORTAL_UNINSTALLED
+from spokes.intake.portal_events import PORTAL_INSTALLED, PORTAL_UNINSTALLED
 from spokes.portals.directory import PortalDirectory
 from spokes.queue.pauses.portal_pauses import PortalPauses
 from workers.credentials.refused_token import RefusedToken
@@ -41,6 +41,11 @@ _PARK_MS: Final = round(NO_CREDENTIALS_PARK_S * 1000)
 def is_uninstall(run: DeliveryRun) -> bool:
     """Return whether a delivery tells handlers that a portal removed the app: they run without its credentials."""
     return bool(run.items) and all(item.event.type == PORTAL_UNINSTALLED for item in run.items)
+
+
+def is_install(run: DeliveryRun) -> bool:
+    """Return whether a delivery tells handlers of an install only, which is queued before its tokens are stored."""
+    return bool(run.items) and all(item.event.type == PORTAL_INSTALLED for item in run.items)
 
 
 class MissingCredentials:
@@ -154,7 +159,8 @@ class MissingCredentials:
             for queue in keys.QUEUES.values():
                 await self._redis.zadd(queue, {delivery.id: parked_at + _PARK_MS}, xx=True)
             return DeliveryEnd.HELD_ELSEWHERE
-        await self._begin_alert(delivery.portal_id)
+        if not is_install(run):
+            await self._begin_alert(delivery.portal_id)
         settled = await settled_keys(self._redis, delivery)
         run.resolve_unsettled(settled, NO_CREDENTIALS_PARKED if parked_at is None else NO_CREDENTIALS)
         if not await run.finished():

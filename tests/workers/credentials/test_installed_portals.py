@@ -22,6 +22,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.secret_ages import fingerprinter, token_fingerprint
 from spokes.core.vault import Vault
 from spokes.crm.services import CRM
+from spokes.intake.portal_events import PORTAL_INSTALLED, queue_portal_event
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.store import PortalState, PortalStore
 from spokes.portals.tokens import Tokens
@@ -167,6 +168,19 @@ async def test_events_before_the_install_are_parked_and_run_after_it(
 ) -> None:
     await queue_change(redis, hubspot, INSTALLED)
     assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
+    await install(store, hubspot, INSTALLED)
+    await release(redis, store)
+    assert (await run_worker(2))[1:] == [(INSTALLED, "processed", "")]
+
+
+async def test_install_that_is_queued_before_its_tokens_are_stored_is_no_alert(
+    app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    app_environ["HANDLERS"] = "tests.support.portal_event_handlers"
+    settings = Settings.from_env(app_environ)
+    assert await queue_portal_event(PORTAL_INSTALLED, INSTALLED, occurred_at=1, settings=settings, redis=redis)
+    assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
+    assert await AlertEpisodes(redis).active("") == []
     await install(store, hubspot, INSTALLED)
     await release(redis, store)
     assert (await run_worker(2))[1:] == [(INSTALLED, "processed", "")]

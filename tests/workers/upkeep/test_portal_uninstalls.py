@@ -14,7 +14,7 @@ from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.crm.services import CRM
 from spokes.portals.lifecycles import Lifecycle, note_lifecycles
-from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore
 from spokes.portals.tokens import Tokens
 from spokes.privacy.redis_data import queued_deliveries
 from spokes.simulator.app import Simulator
@@ -106,6 +106,15 @@ async def test_refusal_after_another_install_is_an_event_again(
         await install(portals, hubspot, PORTAL)
         await process.queue_events()
     assert await queued(redis) == [("portal.uninstalled", PORTAL)] * 2
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_refusal_of_tokens_that_were_lost_on_the_way_is_no_event(
+    redis: Redis, store: AsyncEngine, app_settings: Settings, portals: PortalStore
+) -> None:
+    await portals.mark(PORTAL, PortalState.NEEDS_REINSTALL, REFRESH_INTERRUPTED)
+    await RevokedPortals(app_settings, redis, store).queue_events()
+    assert await queued(redis) == []
 
 
 async def test_refusal_is_no_event_while_a_refresh_of_the_same_tokens_may_be_in_flight(
