@@ -11,24 +11,10 @@ from redis.asyncio import Redis
 
 from spokes.core.settings import Settings
 from spokes.intake.event_source import EventSource
-from spokes.portals.store import REFRESH_INTERRUPTED, InstalledPortal, PortalState
 from spokes.routing import load_router
 
 PORTAL_INSTALLED: Final = "portal.installed"
 PORTAL_UNINSTALLED: Final = "portal.uninstalled"
-
-
-def is_removed_by_refusal(portal: InstalledPortal) -> bool:
-    """Return whether a refused refresh token says that the portal removed the app; not if we have lost its tokens."""
-    return portal.state is PortalState.NEEDS_REINSTALL and portal.reason != REFRESH_INTERRUPTED
-
-
-def uninstalled_at(portal: InstalledPortal, at: int) -> int:
-    """Return the time of a portal's `portal.uninstalled` whose app was removed at `at` (epoch ms).
-
-    A refused refresh token was an uninstall already: its event and that of a later uninstall are one.
-    """
-    return portal.changed_at if is_removed_by_refusal(portal) else at
 
 
 async def queue_portal_event(

@@ -54,6 +54,18 @@ class InstalledPortal:
     reason: str = ""
     changed_at: int = 0
 
+    @property
+    def is_removed_by_refusal(self) -> bool:
+        """Whether a refused refresh token says that the portal removed the app; not if we have lost its tokens."""
+        return self.state is PortalState.NEEDS_REINSTALL and self.reason != REFRESH_INTERRUPTED
+
+    def uninstalled_at(self, at: int) -> int:
+        """Return the time of the portal's `portal.uninstalled` if its app was removed at `at` (epoch ms).
+
+        A refused refresh token was an uninstall already: its event and that of a later uninstall are one.
+        """
+        return self.changed_at if self.is_removed_by_refusal else at
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTokens:

@@ -18,7 +18,7 @@ from spokes.core.errors import NoCredentials
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
-from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event, uninstalled_at
+from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.lifecycles import Lifecycle, read_lifecycle, remove_lifecycles, waiting_lifecycles
 from spokes.portals.pending_tokens import PendingTokenStore
 from spokes.portals.store import PortalState, PortalStore
@@ -73,7 +73,7 @@ async def _uninstall(lifecycle: Lifecycle, settings: Settings, store: PortalStor
         portal = await store.get(portal_id)
         if portal is None or portal.state is PortalState.UNINSTALLED or portal.installed_at > lifecycle.occurred_at:
             return
-        at = uninstalled_at(portal, lifecycle.occurred_at)
+        at = portal.uninstalled_at(lifecycle.occurred_at)
         await queue_portal_event(PORTAL_UNINSTALLED, portal_id, occurred_at=at, settings=settings, redis=redis)
         if await store.mark(portal_id, PortalState.UNINSTALLED, _REASON, generation=portal.generation):
             break  # otherwise a worker has refreshed its tokens between the two calls

@@ -16,7 +16,7 @@ from spokes.core.errors import CRMError
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.crm.transport.credentials import Credentials
-from spokes.intake.portal_events import PORTAL_UNINSTALLED, is_removed_by_refusal, queue_portal_event
+from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.store import PortalState, PortalStore
 from spokes.routing import load_router
 
@@ -49,7 +49,7 @@ class RevokedPortals:
         now = clock.now_ms()
         revoked = await self._store.in_state_since(PortalState.NEEDS_REINSTALL, now - _SETTLED_MS)
         since = now - self._settings.dedupe_hours * _HOUR_MS // 2  # later, an event has its dedupe mark no more
-        fresh = (portal for portal in revoked if portal.changed_at > since and is_removed_by_refusal(portal))
+        fresh = (portal for portal in revoked if portal.changed_at > since and portal.is_removed_by_refusal)
         due = {portal.portal_id: portal.changed_at for portal in fresh}
         for portal_id, at in sorted(due.items() - self._queued):
             await queue_portal_event(

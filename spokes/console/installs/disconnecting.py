@@ -14,7 +14,7 @@ from spokes.console.installs.reinstall_alert import end_reinstall_alert
 from spokes.core import clock
 from spokes.core.errors import HttpProblem, SecretUnreadable
 from spokes.core.settings import Settings
-from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event, uninstalled_at
+from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.oauth_errors import OAuthError, PortalRevoked
 from spokes.portals.pending_tokens import PendingTokenStore
@@ -75,7 +75,7 @@ async def disconnect(
         sentence = "HubSpot does not answer" if status == 503 else "HubSpot refuses our app"  # noqa: PLR2004 - as above
         detail_text = f"{sentence}, so portal {portal_id} is still connected. Disconnect it again later."
         raise HttpProblem(status, error.reason, detail_text, retry_after_s=60 if status == 503 else None) from None  # noqa: PLR2004 - as above
-    at = uninstalled_at(await store.get(portal_id) or portal, clock.now_ms())
+    at = (await store.get(portal_id) or portal).uninstalled_at(clock.now_ms())
     await queue_portal_event(PORTAL_UNINSTALLED, portal_id, occurred_at=at, settings=settings, redis=redis)
     await store.mark(portal_id, PortalState.UNINSTALLED, DISCONNECTED)
     await store.destroy_tokens(portal_id)
