@@ -82,7 +82,7 @@ _CLOSE_TIMEOUT_S: Final = 7  # for closing after that, if Redis or the audit sto
 _PUBLISH_TIMEOUT_S: Final = 5.0  # at start, for the settings of portals in SQL; Redis has a copy of them
 _NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _NO_LIMIT: Final = 1_000_000_000
-_TRACED_CALLS_PER_TASK: Final = 3  # tasks beyond MAX_OBJECTS: see LanePool, and those of handlers that were given up
+_TRACED_CALLS_PER_TASK: Final = 8  # tasks beyond MAX_OBJECTS: see LanePool, and those of handlers that were given up
 _MIN_BLOCKED_S: Final = 10.0  # until a blocked worker ends itself, even if handlers may run a shorter time
 log = structlog.get_logger()
 

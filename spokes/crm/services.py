@@ -145,6 +145,15 @@ class CRM:
         """Take the country of phone numbers without a + from `region`, which is called with the portal."""
         self._queues.region = region
 
+    @property
+    def inputs_awaited(self) -> int:
+        """The number of inputs of batches that HubSpot has not answered."""
+        return self._client.inputs_awaited
+
+    def call_when_inputs_are_sent(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever `inputs_awaited` has grown."""
+        self._client.on_inputs_sent = callback
+
     def observe_calls(self, observer: CallObserver) -> None:
         """Have `observer` take note of the end of each call."""
         self._client.observer = observer

@@ -566,3 +566,23 @@ async def test_event_loop_runs_after_every_ten_results_of_a_batch(redis: Redis) 
 
         assert len(setup.hubspot.requests) == 1
         assert max(Counter(resumed_in).values()) == 10
+
+
+async def test_inputs_are_awaited_from_the_call_to_its_answer(redis: Redis) -> None:
+    seen: list[int] = []
+
+    def respond(request: RecordedRequest) -> web.StreamResponse:
+        seen.append(setup.queues.client.inputs_awaited)
+        return batch_response(request)
+
+    async with open_queues(redis, respond) as setup:
+        reads = [setup.read(object_id, "email") for object_id in ("101", "102", "103")]
+        await asyncio.gather(*reads)
+        assert (seen, setup.queues.client.inputs_awaited) == ([3], 0)
+
+
+async def test_inputs_of_a_failed_call_are_not_awaited(redis: Redis) -> None:
+    async with open_queues(redis, lambda _: json_response({}, status=503)) as setup:
+        with pytest.raises(CRMUnavailable):
+            await setup.read("101", "email")
+        assert setup.queues.client.inputs_awaited == 0

@@ -270,7 +270,7 @@ class WorkerParts:
                 portals=portals,
             ),
             lanes=LaneManager(redis, holder, outage, ready, partial(fail_item, alerts=alerts)),
-            lane_pool=LanePool(ready, max_tasks=settings.max_objects),
+            lane_pool=LanePool(ready, max_tasks=settings.max_objects, awaited=lambda: crm.inputs_awaited),
             crash_loops=CrashLoopGuard(redis),
             missing_credentials=MissingCredentials(redis, crm.credentials, refused_token, directory),
             refused_token=refused_token,
@@ -281,6 +281,7 @@ class WorkerParts:
             alerts=alerts,
             profiles=profiles,
         )
+        crm.call_when_inputs_are_sent(lambda: ready.put(()))
         parts.lane_pool.start(partial(work_lane, parts=parts))
         return parts
 
@@ -296,7 +297,8 @@ class WorkerParts:
 
     def free_capacity(self) -> Room:
         """Return how many more events to claim: enough to stay busy, few enough that other workers get some."""
-        return room_left(PREFETCH_FACTOR * self.settings.max_objects, self.claimed_events)
+        limit = PREFETCH_FACTOR * self.settings.max_objects + self.lane_pool.extra_tasks
+        return room_left(limit, self.claimed_events)
 
     def give_up(self, timeout: HandlerTimeout) -> None:
         """Resolve the event of a handler that swallows its cancellation; another task continues with its lane.

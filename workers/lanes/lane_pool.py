@@ -22,6 +22,7 @@ _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their c
 
 log = structlog.get_logger()
 _RESERVE_SHARE: Final = 10  # each class leaves this part of the tasks to the other
+_MAX_EXTRA_SHARE: Final = 4  # times the limit of tasks, for those that wait for an answer
 _Turn: TypeAlias = tuple[Priority, int | None]  # a class and a portal; None if any portal will do
 _ANY_INTERACTIVE: Final[_Turn] = ("interactive", None)
 
@@ -85,11 +86,16 @@ class ReadyLanes:
 
 
 class LanePool:
-    """As many tasks as lanes are blocked, up to a limit; up to twice for portals that use less than their share."""
+    """As many tasks as lanes are blocked, up to a limit; up to twice for portals that use less than their share.
 
-    def __init__(self, ready: ReadyLanes, *, max_tasks: int) -> None:
+    Tasks that wait for HubSpot's answer do not count, up to four times the limit: slow answers need more of them.
+    """
+
+    def __init__(self, ready: ReadyLanes, *, max_tasks: int, awaited: Callable[[], int] = lambda: 0) -> None:
+        """Run up to `max_tasks` tasks beside those that wait for an answer, whose number `awaited` returns."""
         self._ready = ready
-        self._max_tasks = max_tasks
+        self._own_tasks = max_tasks
+        self._awaited = awaited
         self._share = portal_share(max_tasks)
         self._running: dict[int, int] = {}  # tasks that run a portal's lanes, by portal
         self._starter: asyncio.Task[None] | None = None
@@ -99,6 +105,15 @@ class LanePool:
         self._starting: asyncio.Task[None] | None = None  # the task that was created last, until its first step
         self._check_is_due = False
         self._is_closing = False
+
+    @property
+    def extra_tasks(self) -> int:
+        """The number of tasks that may run beyond `max_tasks`, because as many wait for an answer."""
+        return min(self._awaited(), _MAX_EXTRA_SHARE * self._own_tasks)
+
+    @property
+    def _max_tasks(self) -> int:
+        return self._own_tasks + self.extra_tasks
 
     def start(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         """Run every ready lane with `work_lane`, until closed."""
@@ -143,13 +158,13 @@ class LanePool:
     def _next_turn(self, other_tasks: int) -> _Turn | None:
         """Return the turn whose lane a task runs next beside `other_tasks`, or None if none may."""
         ready = self._ready.by_class
-        if other_tasks < self._max_tasks:
+        if other_tasks < self._own_tasks or other_tasks < self._max_tasks:
             if not ready["import"]:
                 return _ANY_INTERACTIVE if ready["interactive"] else None
             chosen = next_class(ready, len(self._imports), self._max_tasks, self._previous)
             if chosen is not None:
                 return chosen, None
-        if other_tasks < 2 * self._max_tasks:
+        if other_tasks < self._max_tasks + self._own_tasks:
             for priority in PRIORITIES:
                 for portal_id in ready[priority]:
                     if self._running.get(portal_id, 0) < self._share:

@@ -130,7 +130,12 @@ class Settings(BaseSettings):
     nightly_reconciliation: bool = False  # whether HubSpot's records of each day are compared with the audit
     handlers: PackageName = "handlers"
     max_deliveries: int = Field(200, ge=1, le=100_000, description="deliveries one worker process runs at a time")
-    max_objects: int = Field(200, ge=1, le=100_000, description="CRM objects one worker process works on at a time")
+    max_objects: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="CRM objects one worker process works on at a time, beside those that wait for HubSpot's answer",
+    )
     handler_timeout_s: float = Field(60.0, gt=0, le=86_400, description="one run of one handler")
     retry_schedule_s: SecondsList = (
         2, 10, 60, 300, 1800, 7200, 21600,

@@ -194,20 +194,27 @@ class BatchQueue(ABC, Generic[Payload, Result]):
 
     async def _send_batch(self, priority: Priority) -> None:
         batch: Batch[Payload, Result] | None = None
+        inputs = 0
 
         def take_batch_and_build_request() -> ApiRequest | None:
-            nonlocal batch
+            nonlocal batch, inputs
             batch = self._take_batch(priority)
             if not batch:
                 return None
             self._pace(priority)
             self._count(batch)
-            return self.build_request(batch)
+            request = self.build_request(batch)
+            inputs = len(batch)
+            self.client.inputs_sent(inputs)
+            return request
 
         try:
-            response = await self.client.send_when_granted(
-                self.portal_id, take_batch_and_build_request, self.kind, priority, self._id
-            )
+            try:
+                response = await self.client.send_when_granted(
+                    self.portal_id, take_batch_and_build_request, self.kind, priority, self._id
+                )
+            finally:
+                self.client.inputs_answered(inputs)
         except CRMError as error:
             if batch is None:  # no slot was granted: calls are paused for longer than callers wait
                 batch = self._take_batch(priority)

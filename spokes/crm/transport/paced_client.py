@@ -98,6 +98,23 @@ class PacedClient:
         self._calls_in_flight: set[asyncio.Task[ApiResponse | None] | asyncio.Task[None]] = set()
         self._is_stopped = False
         self.observer: CallObserver | None = None
+        self._inputs_awaited = 0
+        self.on_inputs_sent: Callable[[], None] | None = None
+
+    @property
+    def inputs_awaited(self) -> int:
+        """The number of inputs in batches that were sent and not answered: so many callers wait for HubSpot alone."""
+        return self._inputs_awaited
+
+    def inputs_sent(self, count: int) -> None:
+        """Take note that a batch of so many inputs is sent now."""
+        self._inputs_awaited += count
+        if self.on_inputs_sent is not None:
+            self.on_inputs_sent()
+
+    def inputs_answered(self, count: int) -> None:
+        """Take note that a batch of so many inputs was answered, or failed."""
+        self._inputs_awaited -= count
 
     async def send(
         self,

@@ -14,7 +14,8 @@ class Work:
 
     def __init__(self) -> None:
         self.ready = ReadyLanes()
-        self.pool = LanePool(self.ready, max_tasks=2)
+        self.awaited = 0
+        self.pool = LanePool(self.ready, max_tasks=2, awaited=lambda: self.awaited)
         self.started: list[str] = []
         self.tasks: set[asyncio.Task[None] | None] = set()
         self.go_on = asyncio.Event()
@@ -56,6 +57,22 @@ async def test_no_more_tasks_run_than_allowed(work: Work) -> None:
     work.go_on.set()
     await work.put()
     assert work.started == ["slow 1", "slow 2", "a"]
+
+
+async def test_tasks_that_wait_for_an_answer_do_not_count(work: Work) -> None:
+    await work.put("slow 1", "slow 2", "a", "b")
+    work.awaited = 2  # as the two tasks, whose batch was sent
+    await work.put()
+    assert work.started == ["slow 1", "slow 2", "a", "b"]
+
+
+async def test_at_most_four_times_the_limit_wait_for_answers(work: Work) -> None:
+    work.awaited = 1000
+    await work.put(*(f"slow {number}" for number in range(30)))
+    for _ in range(5):
+        await work.put()
+    assert work.pool.extra_tasks == 8
+    assert len(work.started) == 10
 
 
 async def test_lane_that_is_ready_later_is_run(work: Work) -> None:
