@@ -164,12 +164,15 @@ class CRM:
         settings: Settings,
         redis: Redis,
         installed: "Callable[[HubSpotClient], InstalledCredentials] | None" = None,
+        *,
+        concurrency: int = _MAX_CONCURRENT_CALLS,
     ) -> "CRM":
         """Return a CRM; no call is made yet, and the caller closes `redis`.
 
         Args:
             installed: makes the credentials of portals that installed the app, whose clients share the given one's
                 connections; without, only the access token is used.
+            concurrency: calls in flight at most, half of them of imports.
         """
         from spokes.crm.transport.client import HubSpotClient  # noqa: PLC0415 - loads hubspot-api-client, which only workers need
 
@@ -177,7 +180,7 @@ class CRM:
             api_url=settings.hubspot_api_url,
             token=settings.hubspot_access_token.get_secret_value(),
             timeout_s=settings.hubspot_timeout_s,
-            concurrency=_MAX_CONCURRENT_CALLS,
+            concurrency=concurrency,
         )
         budget = RateBudget(
             redis,
@@ -186,7 +189,7 @@ class CRM:
             association_limit=settings.hubspot_association_limit,
             reserve=settings.hubspot_reserve,
             call_timeout_s=settings.hubspot_timeout_s + _LEASE_GRACE_S,
-            concurrency=_MAX_CONCURRENT_CALLS,
+            concurrency=concurrency,
         )
         own_writes = OwnWriteLedger(redis, derive_key(load_master_key(settings), "echoes"))
         blocked_domains = frozenset(domain.lower() for domain in settings.blocked_email_domains)

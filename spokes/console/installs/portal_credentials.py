@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,6 +12,9 @@ from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.token_service import TokenService
+
+# More than a worker has: a command reads many portals side by side, and HubSpot may take a second to answer.
+_CONCURRENT_CALLS: Final = 128
 
 
 @asynccontextmanager
@@ -32,7 +36,7 @@ async def open_crm(settings: Settings, redis: Redis, engine: AsyncEngine) -> Asy
             store, oauth_client(settings), redis, client.with_token,
             refreshes_per_s=settings.token_refreshes_per_s, directory=directory,
         )  # fmt: skip
-    crm = await CRM.open(settings, redis, installed)
+    crm = await CRM.open(settings, redis, installed, concurrency=_CONCURRENT_CALLS)
     try:
         if settings.hubspot_access_token.get_secret_value() and (info := await crm.check_token()) is not None:
             portals.add(info.hub_id)
