@@ -55,13 +55,13 @@ class EventKeys:
 
     def former(self, event: Event) -> tuple[str, ...]:
         """Return the keys by which versions before this one may know the event, if they are other ones than its key."""
-        if event.kind == "propertyChange" and type(event.sent("propertyValue")) is str:  # nearly every event
-            return ()
         identities = _former_identities(event)
         return tuple(self.for_identities(identities)) if identities else ()
 
     def further(self, event: Event) -> FurtherKeys | None:
         """Return the further keys of an event, None if it has none: former ones, and those of events that say less."""
+        if event.kind == "propertyChange" and type(event.sent("propertyValue")) is str:  # nearly every event
+            return None
         former = self.former(event)
         covered = tuple(self.for_identities(_covered_identities(event))) if event.kind == "merge" else ()
         return FurtherKeys(former, covered) if former or covered else None
@@ -90,7 +90,11 @@ def _identity(event: Event) -> EventIdentity:
     kind, object_id = event.kind, event.object_id
     details: object
     if kind == "propertyChange":
-        details = (event.property_name, _value_identity(event.sent("propertyValue")))
+        value = event.sent("propertyValue")
+        if type(value) is not str:
+            text = read_scalar_text(value)
+            value = value if text is None else text
+        details = (event.property_name, None if value in REDACTED_VALUES else value)
     elif kind in OBJECT_ONLY_KINDS:
         details = None
     elif kind == "associationChange":
@@ -103,14 +107,6 @@ def _identity(event: Event) -> EventIdentity:
     else:  # an unknown kind: every field counts except the one that redelivery changes
         details = {name: value for name, value in event.raw.items() if name != "attemptNumber"}
     return event.portal_id, event.object_type, kind, object_id, event.occurred_at, details
-
-
-def _value_identity(value: object) -> object:
-    """Return a property's value as text, None for a missing one; an array or an object as it was sent."""
-    if type(value) is not str:
-        text = read_scalar_text(value)
-        return value if text is None else text
-    return None if value in REDACTED_VALUES else value
 
 
 def _association_identity(event: Event, *, as_sent: bool = False) -> tuple[object, ...]:
@@ -165,7 +161,8 @@ def _former_identities(event: Event) -> list[EventIdentity]:
     kind = event.kind
     if kind == "propertyChange":
         value = event.sent("propertyValue")
-        return [] if value is None else [_with_details(event, (event.property_name, value))]
+        is_unchanged = value is None or type(value) is str
+        return [] if is_unchanged else [_with_details(event, (event.property_name, value))]
     if kind == "associationChange":
         details = _association_identity(event, as_sent=True)
         return [_with_details(event, details)] if details != _association_identity(event) else []
