@@ -9,10 +9,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from spokes.console.audit_store import open_audit_store
 from spokes.console.doctor.findings import Finding, FindingLevel, ok
+from spokes.console.doctor.portal_check import check_portal
 from spokes.console.doctor.report import run_checks
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, print_json, print_message, progress
 from spokes.core.masking import Mask
+from spokes.core.settings import Settings
 from spokes.start_check import read_settings
 
 _LEVEL_STYLES: Final = {
@@ -26,6 +30,9 @@ def doctor(
     show_defaults: Annotated[
         bool, typer.Option("--all", "-a", help="Also list the settings that have their default values.")
     ] = False,
+    portal_id: Annotated[
+        int | None, typer.Option("--portal", help="Check one portal instead: why its events do not run.", min=1)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check settings, Redis, audit store, HubSpot, processes and PUBLIC_URL; explain each problem and its remedy.
@@ -38,8 +45,9 @@ def doctor(
     Example: spokes doctor --quiet
     """
     settings = read_settings()
-    with progress("Checking Redis, the audit store, HubSpot and PUBLIC_URL"):
-        findings = asyncio.run(run_checks(settings))
+    checked = "Redis, the audit store, HubSpot and PUBLIC_URL" if portal_id is None else f"portal {portal_id}"
+    with progress(f"Checking {checked}"):
+        findings = asyncio.run(run_checks(settings) if portal_id is None else _portal_findings(settings, portal_id))
     shown = [finding for finding in findings if not quiet or finding.level in _PROBLEMS]
     mask = Mask(settings.secret_values)
     if as_json:
@@ -51,6 +59,11 @@ def doctor(
     )
     print_message(f"Findings: {len(findings)}, of which faults: {faults}, warnings: {warnings}.")
     raise typer.Exit(1 if faults else 0)
+
+
+async def _portal_findings(settings: Settings, portal_id: int) -> list[Finding]:
+    async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
+        return await check_portal(settings, engine, redis, portal_id)
 
 
 def summarise_defaults(findings: Sequence[Finding]) -> Iterable[Finding]:

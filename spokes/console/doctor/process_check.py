@@ -18,6 +18,7 @@ from spokes.core.telemetry.metric_totals import PROCESS_TTL_S
 from spokes.core.telemetry.secret_ages import alert_for_age, secret_ages
 
 _UNSENT_WARNING_S: Final = 300
+_NAMED: Final = 20  # subjects of an alert in a sentence
 
 
 class ProcessState(NamedTuple):
@@ -58,8 +59,7 @@ def assess_processes(state: ProcessState, *, has_webhook: bool) -> Iterator[Find
             "is missing.",
             **state.processes,
         )
-    for alert in state.alerts:
-        yield warning("alerts", f"{alert.name} is active. {alert.meaning} {alert.advice}", alert=alert.name)
+    yield from _assess_alerts(state.alerts)
     if not state.alerts:
         yield ok("alerts", "No alert is active.")
     if state.unreadable_jobs:
@@ -107,6 +107,19 @@ def assess_persistence(settings: Settings) -> Iterator[Finding]:
             "DATABASE_URL is not set, so the audit is a file in DATA_DIR, which a dyno loses every day. Set "
             "DATABASE_URL to a PostgreSQL database.",
         )
+
+
+def _assess_alerts(alerts: Sequence[ActiveAlert]) -> Iterator[Finding]:
+    """Return one warning for each alert, with what it concerns: thousands of portals may have the same."""
+    subjects: dict[str, list[str]] = {}
+    for alert in alerts:
+        subjects.setdefault(alert.name, []).extend([alert.subject] if alert.subject else [])
+    for alert in {alert.name: alert for alert in alerts}.values():
+        concerned = subjects[alert.name]
+        more = f" and {len(concerned) - _NAMED} more" if len(concerned) > _NAMED else ""
+        names = f" It concerns {', '.join(concerned[:_NAMED])}{more}." if concerned else ""
+        sentence = f"{alert.name} is active. {alert.meaning} {alert.advice}{names}"
+        yield warning("alerts", sentence, alert=alert.name, subjects=len(concerned))
 
 
 async def _read_state(redis: Redis) -> ProcessState:

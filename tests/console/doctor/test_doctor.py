@@ -1,6 +1,7 @@
 """`doctor` and its checks: a sentence for each finding, and exit code 1 exactly when there is a fault."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -255,6 +256,14 @@ async def test_jobs_in_arqs_default_queue_are_reported(environ: dict[str, str], 
 
 
 HEALTHY = ProcessState({"web": 1, "worker": 2}, (), 0, 0.0)
+
+
+def test_alert_of_many_portals_is_one_finding_that_names_some() -> None:
+    alerts = tuple(replace(SECRET_OLD, subject=str(number)) for number in range(30))
+    [finding] = [each for each in assess_processes(HEALTHY._replace(alerts=alerts), has_webhook=True)
+                 if each.topic == "alerts"]  # fmt: skip
+    assert "It concerns 0, 1, 2" in finding.sentence
+    assert finding.sentence.endswith("19 and 10 more.")
 
 
 @pytest.mark.parametrize(
