@@ -53,7 +53,7 @@ from bench.lib.servers import (
 from bench.lib.tables import progress_bar, write_illustrated, write_section
 from bench.lib.traffic import environment
 
-_GIVE_UP_S: Final = 90.0  # after the last request was due
+_GIVE_UP_S: Final = 180.0  # after the last request was due
 _POLL_S: Final = 0.1
 _IMPORT_BATCH: Final = 100
 _FIRST_IMPORTED: Final = 10_000_000  # number of the first event of an import, far beyond those of the load

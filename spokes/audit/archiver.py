@@ -101,6 +101,7 @@ class Archiver:
         """
         stop, outage = stop or asyncio.Event(), outage or RedisOutage()
         leader_lock = LeaderLock(self._redis, ARCHIVER_LEADER)
+        next_batch_at = 0.0  # on the monotonic clock
         alerted: bool | None = None  # the alert's state; None if unknown, because another process may have set it
         try:
             while not stop.is_set():
@@ -113,8 +114,9 @@ class Archiver:
                         batch = await self._archive()
                         pause_s = 0.0
                         alerted = alerted if alerted is False else await self._set_alert(is_active=False)
+                        next_batch_at = began + self._gather_s if batch.read else next_batch_at
                         if batch.read < self._batch_size and await self._has_next_record(stop):
-                            pause_s = max(began + self._gather_s - time.monotonic(), 0.0)
+                            pause_s = max(next_batch_at - time.monotonic(), 0.0)
                 except RedisError as error:
                     await outage.wait(error, _TASK)
                     pause_s = 0.0

@@ -210,6 +210,17 @@ async def test_running_archiver_archives_within_half_a_second(redis: Redis, engi
     await running
 
 
+async def test_first_record_after_a_while_is_archived_at_once(redis: Redis, engine: AsyncEngine) -> None:
+    await schema.upgrade(engine)
+    stop = asyncio.Event()
+    running = asyncio.create_task(Archiver(redis, engine, KEY, gather_s=60).run(stop))
+    await asyncio.sleep(0.2)  # an empty batch was read; it does not count
+    await fill(redis, 1)
+    await until(engine, 1)
+    stop.set()
+    await running
+
+
 async def test_another_archiver_takes_over_when_the_leader_ends(
     redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
 ) -> None:
