@@ -25,6 +25,7 @@ from spokes.backfill.record_events import (
     CALCULATED_MS,
     Interval,
     archived_events,
+    creation_time,
     merge_times,
     merged_ids,
     record_events,
@@ -44,6 +45,7 @@ from spokes.intake.allow_list import AllowList
 DAY_MS: Final = 86_400_000
 SETTLED_AFTER_MS: Final = 2 * 3_600_000  # after the end of a day; deliveries of its last minutes have come by then
 _WITHOUT_EVENTS: Final = frozenset({"CALCULATED"})  # sources of changes for which HubSpot is reported to send no events
+_INITIAL_MS: Final = 1_000  # after the creation of a record, in which its first values are written
 _MERGE_MS: Final = 1_000  # what a merge writes has its time, within a second; the record names it up to a minute later
 _INDEX_MARGIN_MS: Final = 60_000  # changes of the last minute are read last
 log = structlog.get_logger()
@@ -145,7 +147,7 @@ class Reconciliation:
                 ShownEvent(Event(raw), merged_ids(record))
                 for record in records
                 for raw in record_events(plan, comparison.portal_id, record, day, known, is_dated_only=True)
-                if not _is_made_by_merge(raw, merge_times(record).values())
+                if not _is_made_by_merge(raw, merge_times(record).values()) and not _is_initial(raw, record)
             ]
             await self._count(shown, allowed, comparison)
         comparison.unproven = walk.unproven
@@ -249,6 +251,11 @@ def _is_made_by_merge(raw: RawEvent, times: Iterable[int]) -> bool:
     at = int(raw["occurredAt"])
     is_merge = str(raw["subscriptionType"]).endswith(".merge")
     return not is_merge and any(time - CALCULATED_MS <= at <= time + _MERGE_MS for time in times)
+
+
+def _is_initial(raw: RawEvent, record: Json) -> bool:
+    """Return whether the record was created with this value: the creation is an event, and this may be none."""
+    return "propertyName" in raw and int(raw["occurredAt"]) <= creation_time(record) + _INITIAL_MS
 
 
 def _is_undated(plan: BackfillPlan, record: Json) -> bool:

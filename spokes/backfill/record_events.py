@@ -52,7 +52,7 @@ def record_events(
     """
     if (object_id := _object_id(record)) is None:
         return
-    created_at = _epoch_ms(record.get("createdAt"))
+    created_at = creation_time(record)
     if plan.creations and created_at in interval:
         yield _event(plan, portal_id, "creation", object_id, created_at)
     for name in plan.properties:
@@ -77,6 +77,11 @@ def merged_ids(record: Json) -> tuple[str, ...]:
     ids = [_property(record, MERGED_IDS), _property(record, MERGED_CONTACTS)]
     parts = (part.partition(":")[0].strip() for text in ids for part in text.split(";"))
     return tuple(dict.fromkeys(part for part in parts if part.isascii() and part.isdecimal()))
+
+
+def creation_time(record: Json) -> int:
+    """Return when a record was created (epoch ms), 0 if it does not say."""
+    return _epoch_ms(record.get("createdAt"))
 
 
 def has_history(record: Json, name: str) -> bool:

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -14,17 +16,29 @@ from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
 from spokes.backfill.reconciliation import plans_of
-from spokes.core.settings import Settings
+from spokes.backfill.reconciliation_parts import reconciliation
+from spokes.backfill.record_events import Interval
+from spokes.core import clock
+from spokes.core.redis.keys import AUDIT_STREAM, IMPORT_QUEUE, JOB_QUEUE
+from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.crm.services import CRM
 from spokes.gaps.gap import GapCause
 from spokes.gaps.ledger import GapLedger
+from spokes.intake.allow_list import AllowList
 from spokes.routing import load_router
 from spokes.simulator.app import Simulator
-from tests.support.redis_server import own_server
+from spokes.simulator.changes import USER
+from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig, Subscription, Target
+from spokes.simulator.demo import wait_until_ready
+from spokes.subscriptions.subscribed_events import parse_event
+from tests.support.deployment import PUBLIC_URL, SECRET, TOKEN
+from tests.support.redis_server import free_port, own_server
 from tests.support.running_processes import RunningProcesses
 from tests.support.yesterday import create_contacts, hubspot_of_yesterday
 
 pytestmark = pytest.mark.slow
 CONTACTS = 3_000
+QUICK = Limits(ten_secondly=100_000, search_secondly=100_000)
 
 
 @pytest.fixture
@@ -81,3 +95,54 @@ async def test_killed_comparison_is_made_again_by_another_worker_and_only_once(
         first.kill()
         others.kill()
         await engine.dispose()
+
+
+@pytest.mark.timeout(120)
+async def test_day_of_changes_merges_and_own_writes_that_all_arrived_has_no_difference(
+    environ: dict[str, str], processes: RunningProcesses, tmp_path: Path
+) -> None:
+    port = free_port()
+    names = [parse_event(name) for name in load_router("handlers").registrations]
+    subscriptions = tuple(Subscription(name.type, property_name=name.property_name or None) for name in names)
+    config = SimulatorConfig(
+        portals=(PortalConfig(token=TOKEN, limits=QUICK, subscriptions=subscriptions),), client_secret=SECRET,
+        target=Target(f"{PUBLIC_URL}{RECEIVER_PATH}", f"http://127.0.0.1:{port}{RECEIVER_PATH}"),
+    )  # fmt: skip
+    async with own_server(tmp_path) as (url, redis), Simulator(config) as hubspot, AsyncExitStack() as opened:
+        values = {**environ, "REDIS_URL": url, "HUBSPOT_API_URL": hubspot.url, "TRUSTED_PROXIES": "1"}
+        values |= {"NIGHTLY_RECONCILIATION": "0", "PORT": str(port), "HOST": "127.0.0.1"}
+        settings = Settings.from_env(values)
+        engine = open_engine(settings.database_address)
+        opened.push_async_callback(engine.dispose)
+        await schema.upgrade(engine)
+        processes.start("ingest", values)
+        processes.start("workers", values)
+        await wait_until_ready(f"http://127.0.0.1:{port}")
+        contacts, kind = create_contacts(hubspot, 20), hubspot.crm.types.resolve("contacts")
+        await asyncio.sleep(1.5)  # so that the next values are not those of the creation
+        for number, contact in enumerate(contacts[:10]):
+            hubspot.crm.update(contact, {"phone": f"(415) 555-26{number:02}", "firstname": "Ada"}, USER)
+        await asyncio.sleep(3)  # handlers write meanwhile
+        hubspot.crm.merge(hubspot.crm.get(kind, contacts[0].id), hubspot.crm.get(kind, contacts[11].id), USER)
+        await settle(hubspot, redis)
+        day = Interval(clock.now_ms() - 3_600_000, clock.now_ms() + 1)
+        crm = await CRM.open(settings, redis)
+        opened.push_async_callback(crm.close)
+        await crm.check_token()
+        parts = reconciliation(settings, redis, engine, crm)
+        plans, portal_id = tuple(plans_of(map(str, names))), hubspot.portal.config.portal_id
+        allowed = AllowList(map(str, names))
+        compared = [await parts.compare(portal_id, plan, day, allowed) for plan in plans]
+        assert sum(each.missing for each in compared) == 0
+        assert sum(each.events for each in compared) >= 18 + 9
+
+
+async def settle(hubspot: Simulator, redis: Redis) -> None:
+    """Wait until all events are delivered, processed and archived."""
+    async with asyncio.timeout(60):
+        quiet = 0
+        while quiet < 10:
+            await hubspot.sender.wait_until_drained()
+            waiting = [await redis.zcard(JOB_QUEUE), await redis.zcard(IMPORT_QUEUE), await redis.xlen(AUDIT_STREAM)]
+            quiet = 0 if any(waiting) else quiet + 1
+            await asyncio.sleep(0.2)
