@@ -19,7 +19,7 @@ _TOKEN_ENDPOINT: Final = "/oauth/*/token"  # noqa: S105 - a path
 _INTROSPECTION: Final = "/oauth/*/introspect"
 _BEGINS_S: Final = 6.0  # until a call of the endpoint has begun, at the latest
 _SLOW_MS: Final = 1500.0
-_IN_FLIGHT_S: Final = 0.2  # further calls may begin
+_IN_FLIGHT_S: Final = 0.5  # further calls may begin, for other portals, in other workers
 _LOST_LEASE_S: Final = 8.0  # longer than the lease of a refresh
 
 
@@ -85,9 +85,14 @@ async def remove_app(stack: Stack, duration_s: float, rng: Random) -> None:
 
 
 async def kill_during_callback(stack: Stack, duration_s: float, rng: Random) -> None:
-    """Kill web and its console between the exchange of a code and the save of the tokens; the customer starts again."""
+    """Kill web and its console between the exchange of a code and the save of the tokens; the customer starts again.
+
+    One of the portals has removed the app before, so that none of its tokens works meanwhile.
+    """
     portal_id = rng.choice(PORTALS)
     async with stack.exclusive("web", "app"), asyncio.TaskGroup() as tasks:
+        if portal_id == REMOVING:
+            stack.sim.installs.uninstall(portal_id)
         async with _slow_call(stack, _INTROSPECTION, lambda: tasks.create_task(stack.portals.install(portal_id))):
             for pid in stack.web.child_pids:
                 os.kill(pid, signal.SIGKILL)

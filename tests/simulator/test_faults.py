@@ -1,5 +1,6 @@
 """Injected faults, over real HTTP."""
 
+import asyncio
 import time
 from random import Random
 
@@ -105,6 +106,16 @@ async def test_rule_with_latency_only_delays_a_call(sim: Simulator, call: Caller
     started = time.monotonic()
     assert (await call("GET", CONTACTS)).status == 200
     assert time.monotonic() - started >= 0.06
+
+
+async def test_delayed_call_can_take_effect_before_its_delay(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(latency=Latency(60_000), after_effect=True))
+    waiting = asyncio.create_task(call("POST", CONTACTS, {"properties": {}}))
+    async with asyncio.timeout(20):
+        while not list(sim.crm.all_records()):  # noqa: ASYNC110 - the simulator notifies nobody
+            await asyncio.sleep(0.01)
+    assert not waiting.done()
+    waiting.cancel()
 
 
 def test_one_latency_in_a_hundred_exceeds_p99() -> None:
