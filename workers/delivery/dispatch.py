@@ -63,6 +63,7 @@ from workers.lanes.resolution import (
     TOKEN_REFUSED,
     UNKNOWN_HANDLER,
     Resolution,
+    behind,
     free_run_limit,
     held_for,
     limited_for,
@@ -193,9 +194,7 @@ class Dispatcher:
             with suppress(RedisError, OSError):  # without the record, a rewrite loop goes one more round
                 await self._rewrite_loops.record_writes(event, route.name, writes, is_shared=bool(item.handler))
         if resolution.delay_s is not None:
-            behind = parked_for("behind_another", resolution.delay_s)
-            behind = replace(behind, waits_for_calls=resolution.waits_for_calls)
-            return CallResult(resolution, handler, writes, blocks_later_calls=behind)
+            return CallResult(resolution, handler, writes, blocks_later_calls=behind(resolution))
         if resolution is SUPERSEDED and (name := item.ordering_key):
             # The run that applied the newer change may have lost its lease before it could settle.
             return CallResult(resolution, handler, writes, {name: lane.newest_applied[name]})

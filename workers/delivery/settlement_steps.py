@@ -19,7 +19,7 @@ from spokes.queue import dead_letters
 from spokes.queue.held_deliveries import Calls
 from workers.delivery.settlement import SettlementStep
 from workers.lanes.lanes import WorkItem
-from workers.lanes.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, UNINSTALLED, Resolution
+from workers.lanes.resolution import INTERNAL_ERROR, MERGED_AWAY, UNINSTALLED, Resolution
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
@@ -199,7 +199,7 @@ def postpone_step(
         ("SET", JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms)),
         ("ZADD", QUEUES[delivery.priority], now_ms + round(postponement.delay_s * 1000), moved.id),
     )
-    if any(resolved.resolution is NO_CREDENTIALS_PARKED for resolved in postponement.events):
+    if any(resolved.resolution.waits_for_credentials for resolved in postponement.events):
         commands += (("ZADD", keys.parked_deliveries(delivery.portal_id), now_ms, moved.id),)
     if kind := postponement.events[0].resolution.waits_for_calls:
         has_failed_probes = any(resolved.attempt >= _FAILED_PROBES for resolved in postponement.events)

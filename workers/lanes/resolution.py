@@ -64,6 +64,7 @@ class Resolution:
         failure: the error's class and place, and what HubSpot said; see handler_errors.failure_fields.
         is_free_run: whether the handler ran and failed, and the run does not count as an attempt; see free_run_limit.
         waits_for_calls: the paused kind of call whose end makes the event due earlier; see call_pauses.py.
+        waits_for_credentials: whether an install of the portal makes the event due earlier.
     """
 
     outcome: Outcome
@@ -74,6 +75,7 @@ class Resolution:
     failure: Mapping[str, object] | None = None
     is_free_run: bool = False
     waits_for_calls: str = ""
+    waits_for_credentials: bool = False
 
     @property
     def advances_newest(self) -> bool:
@@ -125,6 +127,15 @@ def parked_for(reason: str, delay_s: float) -> Resolution:
     return Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False)
 
 
+def behind(resolution: Resolution) -> Resolution:
+    """Return the resolution of an event that waits behind a postponed one; it becomes due as early as that one."""
+    return replace(
+        parked_for("behind_another", resolution.delay_s or 0.0),
+        waits_for_calls=resolution.waits_for_calls,
+        waits_for_credentials=resolution.waits_for_credentials,
+    )
+
+
 def held_for(call_kind: str, reason: str = CALLS_PAUSED) -> Resolution:
     """Return the resolution of an event that needs calls of a paused kind; it becomes due when the pause ends."""
     return replace(parked_for(reason, HELD_S), waits_for_calls=call_kind)
@@ -136,7 +147,9 @@ def limited_for(delay_s: float) -> Resolution:
 
 
 TOKEN_REFUSED: Final = parked_for(NotAuthorized.reason, 0.0)  # it is due at once, for workers with another token
-NO_CREDENTIALS_PARKED: Final = parked_for(NoCredentials.reason, NO_CREDENTIALS_PARK_S)
+NO_CREDENTIALS_PARKED: Final = replace(
+    parked_for(NoCredentials.reason, NO_CREDENTIALS_PARK_S), waits_for_credentials=True
+)
 
 
 def leaf_errors(error: BaseException) -> Iterator[BaseException]:

@@ -15,7 +15,7 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
-from spokes.core.events import Event
+from spokes.core.events import Event, RawEvent
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
@@ -76,11 +76,15 @@ async def queue_change(redis: Redis, hubspot: Simulator, portal_id: int) -> str:
     """Queue an event of a contact; return the contact's id."""
     portal = hubspot.add_portal(portal_id)
     record = portal.crm.create(portal.crm.types.resolve("contacts"), {"phone": "(415) 555-2671"}, USER)
-    raw = event(objectId=int(record.id), portalId=portal_id, occurredAt=record.created_at_ms)
+    await queue_event(redis, event(objectId=int(record.id), portalId=portal_id, occurredAt=record.created_at_ms))
+    return record.id
+
+
+async def queue_event(redis: Redis, raw: RawEvent) -> None:
+    portal_id = int(raw["portalId"])
     delivery = Delivery(new_delivery_id(portal_id), portal_id, clock.now_ms(), (Entry(KEYS(Event(raw)), 0, raw),))
     await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, delivery.received_at))
     await redis.zadd(JOB_QUEUE, {delivery.id: delivery.received_at})
-    return record.id
 
 
 @pytest.fixture
@@ -184,6 +188,25 @@ async def test_install_that_is_queued_before_its_tokens_are_stored_is_no_alert(
     await install(store, hubspot, INSTALLED)
     await release(redis, store)
     assert (await run_worker(2))[1:] == [(INSTALLED, "processed", "")]
+
+
+async def test_events_behind_one_that_found_the_app_removed_run_after_the_next_install(
+    redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    contact_id = await queue_change(redis, hubspot, INSTALLED)
+    later = event(objectId=int(contact_id), portalId=INSTALLED, occurredAt=clock.now_ms(), propertyValue="1")
+    await queue_event(redis, later)
+    hubspot.installs.uninstall(INSTALLED)
+    assert set(await run_worker(2)) == {
+        (INSTALLED, "parked", "no_credentials"),
+        (INSTALLED, "parked", "behind_another"),
+    }
+    assert await redis.zcard(keys.parked_deliveries(INSTALLED)) == 2
+    await install(store, hubspot, INSTALLED)
+    await release(redis, store)
+    assert await redis.zcount(JOB_QUEUE, "-inf", clock.now_ms()) == 2
+    assert {(portal, outcome) for portal, outcome, _ in (await run_worker(4))[2:]} == {(INSTALLED, "processed")}
 
 
 async def test_events_of_an_uninstalled_portal_are_discarded(
