@@ -45,6 +45,14 @@ def refuse_unknown_sample(key: str) -> None:
 metric_totals.skip_unknown_sample = refuse_unknown_sample
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m slow`, import only the files that have the word: the others are most of the 400."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    if is_test and config.option.markexpr == "slow" and "slow" not in collection_path.read_text():
+        return True
+    return None
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse tests of the same id: pytest-xdist would run one of them and drop the others."""
     same = [test for test, count in Counter(item.nodeid for item in session.items).items() if count > 1]
