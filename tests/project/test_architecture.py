@@ -10,7 +10,8 @@ import pytest
 
 import ingest.journal.errors  # noqa: F401 - a part of the tree of errors
 import spokes.core.errors
-import spokes.http.errors  # a part of the tree
+import spokes.crm.batching.errors  # a part of the tree
+import spokes.http.errors  # likewise
 import spokes.portal  # likewise
 import spokes.portals.oauth_errors  # likewise
 import spokes.subscriptions.push.api  # likewise
