@@ -82,6 +82,17 @@ async def test_portal_whose_refresh_was_interrupted_says_so(client: TestClient, 
     assert ["whose answer did not arrive" in text for text in texts] == [False, True]
 
 
+async def test_dead_letters_of_many_portals_are_counted_each(
+    client: TestClient, store: PortalStore, redis: Redis
+) -> None:
+    await install(store, *range(1000, 1520))
+    for portal_id, count in ((1000, 1), (1499, 2), (1500, 3), (1519, 4)):
+        await redis.zadd(keys.dead_letters_by_time(portal_id), {f"k{number}": 1 for number in range(count)})
+    await redis.set(keys.dead_letters_by_time(1001), "a value of another program")
+    visitor = await Visitor.signed_in(client, Role.VIEWER)
+    assert (await listed(visitor, sort="dead_letters"))[:5] == [1519, 1500, 1499, 1000, 1001]
+
+
 async def test_portals_are_filtered_and_sorted(client: TestClient, store: PortalStore, redis: Redis) -> None:
     await install(store, 11, 12, 13)
     await store.save_install(14, Tokens(SecretStr("a"), SecretStr("r"), 0), ["oauth"], name="Nordlys")
