@@ -7,7 +7,8 @@ numbers without a fraction are the same id.
 from typing import Final
 
 _INTEGERS: Final = range(-(2**63), 2**64)  # what JSON parsers read exactly
-_BIGINT: Final = range(-(2**63), 2**63)  # what a column of the audit store holds
+_MIN_BIGINT: Final = -(2**63)  # what a column of the audit store holds; each event is compared with both limits
+_MAX_BIGINT: Final = 2**63 - 1
 _IDS: Final = range(1, 2**63)
 _EXACT_FLOAT: Final = 2**53  # below it, a float is exactly the integer that was sent
 _MAX_DIGITS: Final = 20
@@ -34,7 +35,7 @@ def read_integer(value: object) -> int | None:
 def read_bigint(value: object) -> int | None:
     """Return an integer that the audit store can hold, read as `read_integer` does; None for everything else."""
     number = value if type(value) is int else read_integer(value)
-    return None if number is None or number not in _BIGINT else number
+    return None if number is None or not _MIN_BIGINT <= number <= _MAX_BIGINT else number
 
 
 def read_id(value: object) -> int | None:
