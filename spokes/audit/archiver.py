@@ -21,12 +21,12 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.chain_writer import ChainWriter
 from spokes.audit.entry_signature import Signature, split_signature
 from spokes.audit.evidence.chain_end import ChainEnd, contradicts
+from spokes.audit.evidence.upgrade_window import load_unsigned_until
 from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action
 from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import partitions, schema
 from spokes.audit.sql.engine import open_engine, write_connection
-from spokes.audit.sql.queries import unsigned_until
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.core.clock import now_ms, wait_for_stop
 from spokes.core.errors import AuditUnavailable, UnreadableDelivery
@@ -206,7 +206,7 @@ class Archiver:
         await schema.require_current(self._engine)
         await self._chain_end.require_own_key(self._engine)
         await partitions.create_missing(self._engine)
-        self._unsigned_until = await unsigned_until(self._engine)
+        self._unsigned_until = await load_unsigned_until(self._redis, self._engine)
         self._is_prepared = True
 
 

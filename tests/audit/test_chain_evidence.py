@@ -25,7 +25,7 @@ from spokes.audit.sql.tables import RECORDS
 from spokes.audit.stream import ENTRY_FIELD, append_now
 from spokes.audit.verification.verify import Tampering, VerificationResult, verify
 from spokes.core.errors import AuditUnavailable
-from spokes.core.redis.keys import AUDIT_CHAIN_END, AUDIT_STREAM
+from spokes.core.redis.keys import AUDIT_CHAIN_END, AUDIT_STREAM, DEFAULT_QUEUE, DEFAULT_WORKER_HEALTH
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from tests.support.deployment import KEY
@@ -129,6 +129,31 @@ async def test_unsigned_entries_are_archived_for_a_day_after_an_upgrade(
         await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: orjson.dumps({**FORGED, "id": f"unsigned-{now_ms}"})})
         await Archiver(redis, engine, KEY).drain()
     assert await actions(engine) == ["event", "event", "stream.forged"]
+
+
+@pytest.mark.usefixtures("signed")
+@pytest.mark.parametrize(
+    ("old_key", "archived"), [(DEFAULT_WORKER_HEALTH, "event"), (DEFAULT_QUEUE, "event"), ("other", "stream.forged")]
+)
+async def test_entries_of_an_earlier_version_before_the_first_record_are_archived(
+    redis: Redis, engine: AsyncEngine, old_key: str, archived: str
+) -> None:
+    await redis.set(old_key, 1)
+    await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: orjson.dumps(FORGED)})
+    archiver = Archiver(redis, engine, KEY)
+    await archiver.drain()
+    await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: orjson.dumps({**FORGED, "id": "unsigned-2"})})
+    await archiver.drain()
+    assert await actions(engine) == [archived] * 2
+
+
+@pytest.mark.usefixtures("signed")
+async def test_default_queue_beside_a_history_opens_nothing(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, engine, 1)
+    await redis.set(DEFAULT_WORKER_HEALTH, 1)
+    await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: orjson.dumps(FORGED)})
+    await Archiver(redis, engine, KEY).drain()
+    assert await actions(engine) == ["event", "stream.forged"]
 
 
 async def test_new_store_never_accepts_unsigned_entries(engine: AsyncEngine) -> None:

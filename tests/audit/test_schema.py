@@ -16,10 +16,12 @@ from spokes.audit.chain import GENESIS, chain_rows
 from spokes.audit.rows import to_row
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import read_connection, write_connection
+from spokes.audit.sql.queries import unsigned_until
 from spokes.audit.sql.tables import HEAD, METADATA, RECORDS
 from spokes.audit.sql.versions import VERSION_TABLE
 from spokes.audit.stream import append_now
 from spokes.audit.verification.verify import verify
+from spokes.core.clock import now_ms
 from spokes.core.errors import AuditUnavailable
 from tests.support.deployment import KEY
 from tests.support.events import record
@@ -101,6 +103,17 @@ async def test_records_of_first_revision_stay_and_verify(redis: Redis, engine: A
     await Archiver(redis, engine, KEY).drain()
     result = await verify(engine, master_key=KEY)
     assert (result.is_intact, result.records) == (True, 4)
+
+
+async def test_empty_store_of_an_earlier_version_accepts_its_unsigned_entries(
+    redis: Redis, engine: AsyncEngine
+) -> None:
+    await create_first_revision(redis, engine)
+    async with write_connection(engine) as connection:
+        await connection.execute(text("DELETE FROM audit_records"))
+        await connection.execute(text("UPDATE audit_head SET seq = 0"))
+    await schema.upgrade(engine)
+    assert await unsigned_until(engine) > now_ms()
 
 
 async def test_database_without_tables_is_rejected_with_advice(engine: AsyncEngine) -> None:

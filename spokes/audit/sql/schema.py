@@ -87,6 +87,7 @@ def _upgrade(connection: Connection) -> Upgrade:
     if before is None or before in _older_revisions():
         config = _config()
         config.attributes["connection"] = connection
+        config.attributes["is_new"] = before is None
         command.upgrade(config, "head")
     return Upgrade(before, _revision(connection) or "")
 

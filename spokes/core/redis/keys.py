@@ -25,6 +25,7 @@ WORKER_HEALTH: Final = "spokes:queue:health-check"
 
 # arq's default names, which earlier versions of Spokes used and other arq applications may use.
 DEFAULT_QUEUE: Final = "arq:queue"
+DEFAULT_WORKER_HEALTH: Final = "arq:queue:health-check"  # of a worker of an earlier version, or of another application
 DEFAULT_JOB_KEY_PREFIX: Final = "arq:job:"
 DEFAULT_RETRY_KEY_PREFIX: Final = "arq:retry:"
 DEFAULT_IN_PROGRESS_KEY_PREFIX: Final = "arq:in-progress:"

@@ -3,7 +3,7 @@
 import time
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 
 revision = "0003"
 down_revision = "0002"
@@ -13,7 +13,7 @@ _UPGRADE_MS = 24 * 3600 * 1000  # in which workers of a version that does not si
 
 
 def upgrade() -> None:
-    """Accept unsigned entries for a day if there are records of an earlier version, else never."""
+    """Accept unsigned entries for a day in a store of an earlier version, never in a new one."""
     op.add_column("audit_checkpoints", sa.Column("previous", _BIGINT))
     op.add_column("audit_checkpoints", sa.Column("link", sa.Text))
     stream = op.create_table(
@@ -22,8 +22,7 @@ def upgrade() -> None:
         sa.Column("unsigned_until", _BIGINT, nullable=False),
         sa.CheckConstraint("id = 1", name="ck_audit_stream_one_row"),
     )
-    has_records = bool(op.get_bind().scalar(sa.text("SELECT seq FROM audit_head")))
-    until = int(time.time() * 1000) + _UPGRADE_MS if has_records else 0
+    until = 0 if context.config.attributes["is_new"] else int(time.time() * 1000) + _UPGRADE_MS
     op.bulk_insert(stream, [{"id": 1, "unsigned_until": until}])
 
 
