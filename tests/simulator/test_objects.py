@@ -54,8 +54,8 @@ async def test_read_without_properties_returns_the_defaults(call: Caller) -> Non
 
 
 async def test_values_are_returned_as_text(call: Caller) -> None:
-    reply = await call("POST", "/crm/v3/objects/deals", {"properties": {"amount": 12500, "hs_was_imported": True}})
-    assert (reply.json["properties"]["amount"], reply.json["properties"]["hs_was_imported"]) == ("12500", "true")
+    reply = await call("POST", "/crm/v3/objects/deals", {"properties": {"amount": 12500, "hs_priority_deal": True}})
+    assert (reply.json["properties"]["amount"], reply.json["properties"]["hs_priority_deal"]) == ("12500", "true")
 
 
 async def test_contact_is_found_by_its_email_in_any_case(call: Caller) -> None:

@@ -66,6 +66,11 @@ async def test_unknown_property_fails_its_own_input_of_a_batch(call: Caller, sim
         ({"num_associated_deals": "3"}, "READ_ONLY_VALUE"),
         ({"hs_date_entered_closedwon": "1577836800000"}, "READ_ONLY_VALUE"),
         ({"hs_object_id": "7"}, "READ_ONLY_VALUE"),
+        ({"createdate": "1577836800000"}, "READ_ONLY_VALUE"),
+        ({"createdate": ""}, "READ_ONLY_VALUE"),
+        ({"hs_analytics_num_visits": "3"}, "READ_ONLY_VALUE"),
+        ({"hs_time_to_first_engagement": "3"}, "READ_ONLY_VALUE"),
+        ({"ip_city": "Ulm"}, "READ_ONLY_VALUE"),
         ({"city": "x" * 65_537}, "VALUE_TOO_LONG"),
     ],
 )
@@ -73,6 +78,14 @@ async def test_value_that_the_property_cannot_have_is_refused(
     call: Caller, written: dict[str, object], code: str
 ) -> None:
     assert await write(call, **written) == (400, code, next(iter(written)))
+
+
+@pytest.mark.parametrize(
+    ("type_name", "status"), [("companies", 400), ("products", 400), ("deals", 201), ("tickets", 201)]
+)
+async def test_create_date_is_written_for_deals_and_tickets_only(call: Caller, type_name: str, status: int) -> None:
+    body = {"properties": {"createdate": "2026-12-24T00:00:00Z"}}
+    assert (await call("POST", f"/crm/v3/objects/{type_name}", body)).status == status
 
 
 @pytest.mark.parametrize("value", ["2026-12-24", "1577836800000", "", None])

@@ -103,10 +103,26 @@ _READ_ONLY_NAMES: Final = (
     "hubspot_owner_assigneddate notes_last_contacted notes_last_updated notes_next_activity_date "
     "num_associated_contacts num_associated_deals num_contacted_notes num_conversion_events num_notes "
     "num_unique_conversion_events recent_conversion_date recent_conversion_event_name recent_deal_amount "
-    "recent_deal_close_date time_to_close time_to_first_agent_reply total_revenue"
+    "recent_deal_close_date time_to_close time_to_first_agent_reply total_revenue "
+    "associatedcompanylastupdated currentlyinworkflow engagements_last_meeting_booked "
+    "engagements_last_meeting_booked_campaign engagements_last_meeting_booked_medium "
+    "engagements_last_meeting_booked_source ip_city ip_country ip_country_code ip_latlon ip_state ip_state_code "
+    "ip_zipcode surveymonkeyeventlastupdated webinareventlastupdated "
+    "hs_analytics_first_timestamp hs_analytics_first_visit_timestamp hs_analytics_last_timestamp "
+    "hs_analytics_last_visit_timestamp hs_analytics_num_event_completions hs_analytics_num_page_views "
+    "hs_analytics_num_visits hs_closed_amount hs_closed_amount_in_home_currency hs_last_sales_activity_date "
+    "hs_last_sales_activity_timestamp hs_latest_source hs_latest_source_timestamp hs_num_open_deals "
+    "hs_object_source_detail_1 hs_object_source_detail_2 hs_object_source_detail_3 hs_object_source_user_id "
+    "hs_read_only hs_task_completion_count hs_task_is_completed hs_task_is_open hs_task_is_overdue "
+    "hs_task_is_past_due_date hs_task_missed_due_date_count hs_task_ms_until_overdue hs_user_ids_of_all_owners "
+    "hs_was_imported"
 )
 _READ_ONLY: Final = frozenset(_READ_ONLY_NAMES.split())
-_READ_ONLY_PREFIXES: Final = ("hs_date_entered_", "hs_date_exited_", "hs_time_in_", "hs_v2_")
+_READ_ONLY_PREFIXES: Final = (
+    "hs_calculated_", "hs_date_entered_", "hs_date_exited_", "hs_num_associated_", "hs_time_between_", "hs_time_in_",
+    "hs_time_to_", "hs_v2_",
+)  # fmt: skip
+_CREATION_TIMES_WRITABLE: Final = frozenset({"deals", "tickets"})  # of which users may change the create date (assumed)
 
 
 def standard_definition(type_name: str, name: str) -> PropertyDefinition | None:
@@ -118,7 +134,13 @@ def standard_definition(type_name: str, name: str) -> PropertyDefinition | None:
     if options is not None:
         return PropertyDefinition("enumeration", options, multiple=False)
     kind = _KINDS_OF_TYPE.get((type_name, name)) or _KINDS.get(name, "string")
-    return PropertyDefinition(kind, read_only=name in _READ_ONLY or name.startswith(_READ_ONLY_PREFIXES))
+    return PropertyDefinition(kind, read_only=_is_read_only(type_name, name))
+
+
+def _is_read_only(type_name: str, name: str) -> bool:
+    if name == "createdate":
+        return type_name not in _CREATION_TIMES_WRITABLE
+    return name in _READ_ONLY or name.startswith(_READ_ONLY_PREFIXES)
 
 
 def standard_definitions(type_name: str) -> dict[str, PropertyDefinition]:
