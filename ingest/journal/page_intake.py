@@ -124,7 +124,12 @@ class PageIntake:
         except (RedisError, OSError, TimeoutError) as error:
             raise QueueUnavailable from error
         await self._admit_parsed(offset, page.parsed)
-        self.arrivals.note_journal(page.parsed.events, clock.now_ms())
+        self.arrivals.note_journal(
+            page.parsed.events,
+            clock.now_ms(),
+            allow_list=self._source.allow_list,
+            portal_ids=self._source.portal_ids,
+        )
         self.proofs.note(page.parsed.events)
         self._entries_done = end
 

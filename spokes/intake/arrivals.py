@@ -5,7 +5,7 @@ properties are HubSpot's; a text that is no name may be personal and is not stor
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from spokes.audit.bad_items import read_items
 from spokes.core.events import GENERIC_NAME, JOURNAL_NAME, Event, event_name
 from spokes.core.redis.keys import arrivals_of_day
-from spokes.intake.allow_list import MAX_CACHED
+from spokes.intake.allow_list import MAX_CACHED, AllowList
 
 FLUSH_EVERY_S: Final = 5.0
 HOUR_MS: Final = 3_600_000
@@ -58,12 +58,31 @@ class Arrivals:
             self._by_name[name] = arrival
         return arrival
 
-    def note_journal(self, events: Iterable[Event], now_ms: int) -> None:
-        """Note when events came by HubSpot's journal, which says nothing about the target URL."""
-        for name in {event_name(event) for event in events} - {""}:
+    def note_journal(
+        self, events: Iterable[Event], now_ms: int, *, allow_list: AllowList, portal_ids: Collection[int]
+    ) -> None:
+        """Note when events came by HubSpot's journal, which says nothing about the target URL, and what is ignored.
+
+        Args:
+            events: of the journal.
+            now_ms: when they came, in epoch ms.
+            allow_list: accepts the events that are not ignored.
+            portal_ids: the portals we serve; empty for all.
+        """
+        by_name: dict[str, list[Event]] = {}
+        for event in events:
+            if portal_ids and event.portal_id not in portal_ids:
+                self.count_unserved(event.portal_id, 1)
+            elif name := event_name(event):
+                by_name.setdefault(name, []).append(event)
+        for name, same in by_name.items():
             spelled = name.removesuffix(GENERIC_NAME) + JOURNAL_NAME
-            if spelled in self._by_name or len(self._by_name) < MAX_CACHED:
-                self._by_name.setdefault(spelled, Arrival(spelled)).last_at = now_ms
+            if spelled not in self._by_name and len(self._by_name) >= MAX_CACHED:
+                continue
+            arrival = self._by_name.setdefault(spelled, Arrival(spelled))
+            arrival.last_at = now_ms
+            if not allow_list.allows(same[0]):  # which depends on what the name says
+                arrival.ignored += len(same)
 
     def count_request(self, now_ms: int) -> None:
         """Count a request that has events."""

@@ -42,9 +42,9 @@ class EventSource:
         self.admission = admission
         self._intake = intake
         self._quarantine = quarantine
-        self._allow_list = allow_list
+        self.allow_list = allow_list
         self._keys = keys
-        self._portal_ids = portal_ids
+        self.portal_ids = portal_ids
 
     @classmethod
     def from_settings(
@@ -98,9 +98,9 @@ class EventSource:
         """
         deliveries = classify(
             parsed,
-            allow_list=self._allow_list,
+            allow_list=self.allow_list,
             keys=self._keys,
-            portal_ids=self._portal_ids,
+            portal_ids=self.portal_ids,
             now_ms=clock.now_ms(),
             priority=priority,
             intake=self._intake,

@@ -98,7 +98,28 @@ async def test_unreadable_field_costs_itself_alone(redis: Redis) -> None:
 async def test_events_of_the_journal_say_nothing_about_dialects_and_the_target(redis: Redis) -> None:
     arrivals = Arrivals()
     generic = Event(event(1, subscriptionType="object.creation", objectTypeId="0-1"))
-    arrivals.note_journal([generic, generic], NOW)
+    arrivals.note_journal([generic, generic], NOW, allow_list=AllowList(["contact.creation"]), portal_ids=())
     await arrivals.flush(redis, NOW)
     found = await stored(redis)
     assert (found.at, found.ignored, found.hours) == ({"contact.creation journal": [NOW]}, {}, set())
+
+
+async def test_events_of_the_journal_that_nothing_registers_for_are_counted_as_ignored(redis: Redis) -> None:
+    arrivals = Arrivals()
+    changes = [
+        Event(event(n, subscriptionType="object.propertyChange", objectTypeId="0-3", propertyName=name))
+        for n, name in enumerate(("amount", "dealname", "dealname"))
+    ]
+    allow_list = AllowList(["deal.propertyChange:amount"])
+    for _ in range(2):
+        arrivals.note_journal(changes, NOW, allow_list=allow_list, portal_ids=())
+        await arrivals.flush(redis, NOW)
+    assert (await stored(redis)).ignored == {"deal.propertyChange:dealname journal": 4}
+
+
+async def test_events_of_the_journal_from_portals_that_are_not_served_are_counted_by_portal(redis: Redis) -> None:
+    arrivals, events = Arrivals(), [Event(event(1, portalId=7)), Event(event(2, portalId=8))]
+    arrivals.note_journal(events, NOW, allow_list=AllowList([]), portal_ids=(7,))
+    await arrivals.flush(redis, NOW)
+    found = await stored(redis)
+    assert (found.unserved, found.ignored) == ({8: 1}, {"contact.creation journal": 1})

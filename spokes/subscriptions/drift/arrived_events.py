@@ -50,7 +50,7 @@ def arrived_events(arrivals: StoredArrivals, registrations: Collection[str], *, 
             arrived.days.setdefault(registration, set()).update(at // DAY_MS for at in times)
             arrived.last_at[registration] = max(arrived.last_at.get(registration, 0), *times)
     for spelled, count in arrivals.ignored.items():
-        name = spelled.removesuffix(GENERIC_NAME)
+        name = spelled.removesuffix(GENERIC_NAME).removesuffix(JOURNAL_NAME)
         arrived.ignored[name] = arrived.ignored.get(name, 0) + count
     arrived.in_both_dialects = {
         name

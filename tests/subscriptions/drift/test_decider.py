@@ -99,6 +99,10 @@ SCENARIOS: Mapping[str, tuple[Case, DriftKind, Severity, list[str]]] = {
              ignored={"deal.propertyChange:closedate generic": 1}),
         DriftKind.UNREGISTERED, WARNING, ["deal.propertyChange:closedate"],
     ),
+    "event type of the journal without a handler": (
+        Case(came={**HEALTHY, "deal.deletion journal": [0]}, ignored={"deal.deletion journal": 2}),
+        DriftKind.UNREGISTERED, WARNING, ["deal.deletion"],
+    ),
     "registration that ALLOWED_EVENTS excludes": (
         Case(settings={"ALLOWED_EVENTS": "-contact.creation"}), DriftKind.EXCLUDED, FAULT, ["contact.creation"],
     ),
