@@ -123,16 +123,29 @@ def _checked(test: _Test, session: "KitSession") -> _Test:
     @functools.wraps(test)
     async def run(*args: Any, **options: Any) -> None:
         before = asyncio.all_tasks()
-        await test(*args, **options)
-        await asyncio.sleep(0)
-        left = [task for task in asyncio.all_tasks() - before if not task.done()]
-        if left:
-            await session.end_tasks(left)
-            pytest.fail(f"The test has left {_tasks_text(left)} behind: await it before the test ends.", pytrace=False)
+        try:
+            await test(*args, **options)
+            await asyncio.sleep(0)
+        except BaseException as error:
+            if sentence := await _end_left_tasks(before, session):
+                error.add_note(sentence)
+            raise
+        if sentence := await _end_left_tasks(before, session):
+            pytest.fail(sentence, pytrace=False)
         if left_behind := await session.left_behind():
             pytest.fail(left_behind, pytrace=False)
 
     return run
+
+
+async def _end_left_tasks(before: "set[asyncio.Task[Any]]", session: "KitSession") -> str:
+    """End the tasks that a test has started and left; return a sentence about them, or nothing."""
+    left = [task for task in asyncio.all_tasks() - before if not task.done()]
+    if not left:
+        return ""
+    sentence = f"The test has left {_tasks_text(left)} behind: await it before the test ends."
+    ignoring = await session.end_tasks(left)
+    return f"{sentence} It ignores its cancellation: {_tasks_text(ignoring)}." if ignoring else sentence
 
 
 def _tasks_text(tasks: "list[asyncio.Task[Any]]") -> str:

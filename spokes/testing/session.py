@@ -1,12 +1,13 @@
 """What the tests of one process share: a Redis, an event loop, and the deployment of the last test."""
 
+import asyncio
 import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from unittest.mock import patch
 
 from spokes.routing import Router, load_router
@@ -16,9 +17,6 @@ from spokes.testing.event_loop.handler_tasks import end_tasks
 from spokes.testing.kit import Spokes
 from spokes.testing.log_capture import LogCapture
 from spokes.testing.redis_server import redis_server
-
-if TYPE_CHECKING:
-    import asyncio
 
 _CLOSE_S: Final = 20.0
 
@@ -75,9 +73,12 @@ class KitSession:
         return await self._loop.run(self._loop.left_behind())
 
     @staticmethod
-    async def end_tasks(tasks: "list[asyncio.Task[Any]]") -> None:
-        """Cancel tasks of the test's own event loop."""
-        await end_tasks(tasks)
+    async def end_tasks(tasks: list[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+        """Cancel tasks of the test's own event loop; return those that ignore it, for whose end nobody waits then."""
+        ignoring = await end_tasks(tasks)
+        for task in ignoring:
+            asyncio.tasks._unregister_task(task)  # noqa: SLF001 - for those who end loops; runners wait for others
+        return ignoring
 
     def end_test(self) -> None:
         """End the test."""

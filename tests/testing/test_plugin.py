@@ -60,6 +60,22 @@ async def test_handler_leaves_a_call(spokes):
 async def test_leaves_a_task(spokes):
     asyncio.create_task(asyncio.sleep(3600))
 
+async def ignore_cancellation():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+async def test_leaves_a_stubborn_task(spokes):
+    asyncio.create_task(ignore_cancellation())
+    await asyncio.sleep(0)
+
+async def test_fails_beside_a_stubborn_task(spokes):
+    asyncio.create_task(ignore_cancellation())
+    await asyncio.sleep(0)
+    assert len(spokes.hubspot.contacts) == 2
+
 async def test_fails(spokes):
     assert len(spokes.hubspot.contacts) == 1
 
@@ -91,7 +107,7 @@ def run_pytest(project: Path, *options: str) -> str:
     command = [sys.executable, "-m", "pytest", "-p", "spokes.testing.plugin", "-p", "no:cacheprovider", "-q", *options]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     environ.pop("PYTEST_ADDOPTS", None)
-    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, check=False, timeout=90)
     return done.stdout + done.stderr
 
 
@@ -102,7 +118,7 @@ def printed(project: Path, request: pytest.FixtureRequest) -> str:
 
 
 def test_coroutine_tests_run_and_others_fail(printed: str) -> None:
-    assert "8 failed, 2 passed" in printed
+    assert "10 failed, 2 passed" in printed
 
 
 def test_task_that_a_handler_leaves_behind_fails_the_test(printed: str) -> None:
@@ -114,6 +130,12 @@ def test_task_that_a_handler_leaves_behind_fails_the_test(printed: str) -> None:
 def test_task_that_a_test_leaves_behind_fails_it(printed: str) -> None:
     assert "The test has left the task sleep (" in printed
     assert "FAILED test_greeting.py::test_leaves_a_task" in printed
+
+
+def test_task_that_ignores_its_cancellation_fails_its_test_and_keeps_nothing_from_ending(printed: str) -> None:
+    sentence = "await it before the test ends. It ignores its cancellation: the task ignore_cancellation ("
+    assert printed.count(sentence) == 2
+    assert "assert 0 == 2" in printed
 
 
 def test_handlers_that_cannot_be_loaded_fail_the_test_with_a_sentence(printed: str) -> None:
