@@ -5,16 +5,21 @@
 """
 
 from dataclasses import asdict
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import orjson
 from redis.asyncio import Redis
 
 from spokes.core.redis.keys import GAP_REPORTS
+from spokes.core.redis.waiting_list import WaitingList
 from spokes.gaps.gap import GapCause, MissedInterval, Proof, ProvenInterval
 
 Report: TypeAlias = MissedInterval | ProvenInterval
-_MAX_READ: Final = 500
+
+
+def gap_reports(redis: Redis) -> WaitingList:
+    """Return the list of the reports that wait."""
+    return WaitingList(redis, GAP_REPORTS)
 
 
 async def report_missed(redis: Redis, missed: MissedInterval) -> None:
@@ -23,7 +28,7 @@ async def report_missed(redis: Redis, missed: MissedInterval) -> None:
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    await redis.rpush(GAP_REPORTS, encode(missed))  # type: ignore[misc]  # redis-py types one class for sync and async
+    await gap_reports(redis).add([encode(missed)])
 
 
 async def report_proven(redis: Redis, proven: ProvenInterval) -> None:
@@ -32,25 +37,7 @@ async def report_proven(redis: Redis, proven: ProvenInterval) -> None:
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    await redis.rpush(GAP_REPORTS, encode(proven))  # type: ignore[misc]  # as above
-
-
-async def waiting_reports(redis: Redis) -> list[bytes]:
-    """Return the oldest reports that wait, unparsed.
-
-    Raises:
-        RedisError, OSError: Redis does not answer.
-    """
-    return cast("list[bytes]", await redis.lrange(GAP_REPORTS, 0, _MAX_READ - 1))  # type: ignore[misc]  # as above
-
-
-async def remove_reports(redis: Redis, count: int) -> None:
-    """Remove the oldest reports, which are in the ledger now.
-
-    Raises:
-        RedisError, OSError: Redis does not answer.
-    """
-    await redis.ltrim(GAP_REPORTS, count, -1)  # type: ignore[misc]  # as above
+    await gap_reports(redis).add([encode(proven)])
 
 
 def encode(report: Report) -> bytes:

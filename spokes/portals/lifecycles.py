@@ -5,14 +5,13 @@ in order (workers.upkeep.portal_lifecycles). One that is noted twice changes not
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple, cast
+from typing import NamedTuple
 
 import orjson
 from redis.asyncio import Redis
 
 from spokes.core.redis.keys import LIFECYCLES
-
-_MAX_READ: Final = 500
+from spokes.core.redis.waiting_list import WaitingList
 
 
 class Lifecycle(NamedTuple):
@@ -23,32 +22,18 @@ class Lifecycle(NamedTuple):
     occurred_at: int
 
 
+def noted_lifecycles(redis: Redis) -> WaitingList:
+    """Return the list of those that wait."""
+    return WaitingList(redis, LIFECYCLES)
+
+
 async def note_lifecycles(redis: Redis, lifecycles: Iterable[Lifecycle]) -> None:
     """Note installs and uninstalls, in their order.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    if payloads := [orjson.dumps([*lifecycle]) for lifecycle in lifecycles]:
-        await redis.rpush(LIFECYCLES, *payloads)  # type: ignore[misc]  # redis-py types one class for sync and async
-
-
-async def waiting_lifecycles(redis: Redis) -> list[bytes]:
-    """Return the oldest ones that wait, unread.
-
-    Raises:
-        RedisError, OSError: Redis does not answer.
-    """
-    return cast("list[bytes]", await redis.lrange(LIFECYCLES, 0, _MAX_READ - 1))  # type: ignore[misc]  # as above
-
-
-async def remove_lifecycles(redis: Redis, count: int) -> None:
-    """Remove the oldest ones, which are applied.
-
-    Raises:
-        RedisError, OSError: Redis does not answer.
-    """
-    await redis.ltrim(LIFECYCLES, count, -1)  # type: ignore[misc]  # as above
+    await noted_lifecycles(redis).add(orjson.dumps([*lifecycle]) for lifecycle in lifecycles)
 
 
 def read_lifecycle(payload: bytes) -> Lifecycle | None:

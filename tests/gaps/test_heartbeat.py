@@ -8,7 +8,7 @@ from spokes.core.redis.keys import GAP_REPORTS, WEB_HEARTBEAT
 from spokes.gaps.gap import GapCause, MissedInterval
 from spokes.gaps.heartbeat import LONGEST_SILENCE_MS, WebHeartbeat
 from spokes.gaps.refused_deliveries import DELIVERY_MARGIN_MS
-from spokes.gaps.reports import decode, waiting_reports
+from spokes.gaps.reports import decode, gap_reports
 
 START = 1_795_000_000_000
 
@@ -31,7 +31,7 @@ def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
 
 
 async def reports(redis: Redis) -> list[object]:
-    return [decode(payload) for payload in await waiting_reports(redis)]
+    return [decode(payload) for payload in await gap_reports(redis).oldest()]
 
 
 async def test_first_heartbeat_reports_nothing(redis: Redis, hands: Hands) -> None:

@@ -15,7 +15,7 @@ from spokes.gaps.refused_deliveries import (
     episodes,
     refused_spans,
 )
-from spokes.gaps.reports import decode, waiting_reports
+from spokes.gaps.reports import decode, gap_reports
 from tests.gaps.test_heartbeat import START, Hands
 
 FIRST, SECOND = RefusedEvent(7, "0" * 20, START - 500), RefusedEvent(8, "1" * 20, START - 400)
@@ -38,7 +38,7 @@ async def test_refused_deliveries_are_reported_once_with_their_events(redis: Red
     await refused.report()
     await refused.report()
     since, until = START - DELIVERY_MARGIN_MS, START + 2_001
-    assert [decode(payload) for payload in await waiting_reports(redis)] == [
+    assert [decode(payload) for payload in await gap_reports(redis).oldest()] == [
         MissedInterval(since=since, until=until, cause=GapCause.DELIVERIES_REFUSED)
     ]
     assert await refused_spans(redis) == [RefusedSpan(since, until, is_identified=True)]

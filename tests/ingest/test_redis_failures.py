@@ -16,7 +16,7 @@ from spokes.core.settings import Settings
 from spokes.gaps.gap import MissedInterval, ProvenInterval
 from spokes.gaps.refused_deliveries import refused_spans
 from spokes.gaps.reports import decode as decode_report
-from spokes.gaps.reports import waiting_reports
+from spokes.gaps.reports import gap_reports
 from tests.ingest.conftest import PATH
 from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
@@ -130,7 +130,7 @@ async def test_refused_delivery_is_a_gap_until_hubspot_sends_it_again(
         assert await refused_spans(redis) == spans
         assert await post() == [202, 202]
         await prove_redeliveries(redis)
-        missed, proven = map(decode_report, await waiting_reports(redis))
+        missed, proven = map(decode_report, await gap_reports(redis).oldest())
     assert isinstance(missed, MissedInterval)
     assert isinstance(proven, ProvenInterval)
     assert (proven.since, proven.until, proven.only_cause) == (missed.since, missed.until, missed.cause)

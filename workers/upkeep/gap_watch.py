@@ -18,7 +18,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.gaps.gap import Gap, GapCause, MissedInterval, scopes_of
 from spokes.gaps.ledger import GapLedger
-from spokes.gaps.reports import decode, remove_reports, waiting_reports
+from spokes.gaps.reports import decode, gap_reports
 from spokes.gaps.silence import COMPARED_DAYS, WINDOW_HOURS, silent_portals
 from spokes.portals.store import PortalState
 from spokes.queue.known_portals import known_portals
@@ -36,7 +36,8 @@ async def watch_gaps(settings: Settings, redis: Redis, engine: AsyncEngine, epis
         AuditUnavailable, RedisError: the audit store or Redis does not answer.
     """
     ledger = GapLedger.from_settings(settings, engine)
-    if payloads := await waiting_reports(redis):
+    reports = gap_reports(redis)
+    if payloads := await reports.oldest():
         portals = await known_portals(redis) | set(settings.portal_ids)
         scopes = scopes_of(load_router(settings.handlers).registrations)
         for report in map(decode, payloads):
@@ -44,7 +45,7 @@ async def watch_gaps(settings: Settings, redis: Redis, engine: AsyncEngine, epis
                 await ledger.report(report, portals=portals, scopes=scopes)
             elif report is not None:
                 await ledger.prove(report)
-        await remove_reports(redis, len(payloads))
+        await reports.remove(len(payloads))
     gaps = await ledger.list()
     await redis.set(keys.OPEN_GAPS, len(gaps))
     await episodes.set_state(

@@ -19,7 +19,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
 from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
-from spokes.portals.lifecycles import Lifecycle, read_lifecycle, remove_lifecycles, waiting_lifecycles
+from spokes.portals.lifecycles import Lifecycle, noted_lifecycles, read_lifecycle
 from spokes.portals.pending_tokens import PendingTokenStore
 from spokes.portals.store import PortalState, PortalStore
 from spokes.queue.dead_letters import DeadLetters
@@ -41,7 +41,8 @@ async def apply_lifecycles(settings: Settings, redis: Redis, engine: AsyncEngine
     if not settings.hubspot_client_id:
         return
     store = PortalStore(engine, Vault.from_settings(settings))
-    while waiting := await waiting_lifecycles(redis):
+    noted = noted_lifecycles(redis)
+    while waiting := await noted.oldest():
         for payload in waiting:
             lifecycle = read_lifecycle(payload)
             if lifecycle is None:
@@ -50,7 +51,7 @@ async def apply_lifecycles(settings: Settings, redis: Redis, engine: AsyncEngine
                 await _replay(lifecycle.portal_id, store, redis)
             else:
                 await _uninstall(lifecycle, settings, store, redis)
-        await remove_lifecycles(redis, len(waiting))
+        await noted.remove(len(waiting))
 
 
 async def _replay(portal_id: int, store: PortalStore, redis: Redis) -> None:

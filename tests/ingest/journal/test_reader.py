@@ -17,7 +17,7 @@ from spokes.intake.arrivals import DAY_MS, read_arrivals
 from spokes.intake.backpressure import PressureLevel
 from spokes.intake.event_source import EventSource
 from spokes.intake.journal.cursor import KEPT_MS, load_cursor
-from spokes.portals.lifecycles import read_lifecycle, waiting_lifecycles
+from spokes.portals.lifecycles import noted_lifecycles, read_lifecycle
 from spokes.queue.quarantine import Quarantine
 from spokes.simulator.api.faults import Fault, FaultBody
 from spokes.simulator.app import Simulator
@@ -344,7 +344,7 @@ async def test_installs_and_uninstalls_wait_for_a_worker(sim: Simulator, redis: 
     sim.installs.install(77, frozenset({"oauth"}))
     sim.installs.uninstall(77)
     await reader.read_all()
-    noted = [read_lifecycle(payload) for payload in await waiting_lifecycles(redis)]
+    noted = [read_lifecycle(payload) for payload in await noted_lifecycles(redis).oldest()]
     assert [(each.portal_id, each.is_install) for each in noted if each] == [(77, True), (77, False)]
 
 
