@@ -11,10 +11,10 @@ import pytest
 import ingest.journal.errors  # noqa: F401 - a part of the tree of errors
 import spokes.core.errors
 import spokes.crm.batching.errors  # a part of the tree
-import spokes.http.errors  # likewise
-import spokes.portal  # likewise
-import spokes.portals.oauth_errors  # likewise
-import spokes.subscriptions.push.api  # likewise
+import spokes.http.errors  # as above
+import spokes.portal  # as above
+import spokes.portals.oauth_errors  # as above
+import spokes.subscriptions.push.api  # as above
 from spokes.core.errors import SpokesError
 from spokes.core.settings import Settings
 from tests.support.deployment import ROOT
