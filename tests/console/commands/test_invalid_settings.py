@@ -1,11 +1,12 @@
 """Invalid settings end every command with a sentence for each, exit code 2, and no traceback."""
 
+from subprocess import CompletedProcess
 from typing import Final
 
 import pytest
 
 from tests.console.commands.test_commands import ALL
-from tests.support.command_line import spokes
+from tests.support.command_line import CompletedCommand, spokes, spokes_process
 
 INVALID: Final = {
     "PORT": "many",
@@ -28,16 +29,24 @@ ARGUMENTS: Final = {
     "privacy export": ("51",),
     "token mint": ("--role", "viewer", "--name", "robot"),
 }
+PROCESSES: Final = ("journal", "web", "worker")  # the command becomes another process, which reads the settings
 WITHOUT_SETTINGS: Final = {
     "explain-signature",
-    "web",
-    "worker",
-}  # the last two become another process, which reads them
+    *PROCESSES,
+}
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in WITHOUT_SETTINGS])
 def test_command_reports_all_invalid_settings(name: str) -> None:
-    done = spokes(INVALID, *name.split(), *ARGUMENTS.get(name, ()))
+    assert_reports_all(spokes(INVALID, *name.split(), *ARGUMENTS.get(name, ())))
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_process_reports_all_invalid_settings(name: str) -> None:
+    assert_reports_all(spokes_process(INVALID, name))
+
+
+def assert_reports_all(done: CompletedCommand | CompletedProcess[str]) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     if "Usage:" not in done.stderr:  # it needs an argument more
         named = {line.split()[0] for line in done.stderr.splitlines() if line.split()[0] in INVALID}
