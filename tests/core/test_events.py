@@ -213,8 +213,9 @@ def test_fields_of_another_type_are_absent() -> None:
         ({"subscriptionType": "starship.warp", "appId": "7", "speed": [9.5]}, "b62e33f13ca4b605535e"),
     ],
 )  # fmt: skip
-def test_event_keys_are_those_of_earlier_versions(fields: dict[str, object], key: str) -> None:
-    assert KEYS(Event(event(**fields))) == key
+def test_event_is_known_by_its_key_of_earlier_versions(fields: dict[str, object], key: str) -> None:
+    made = Event(event(**fields))
+    assert key in (KEYS(made), *KEYS.former(made))
 
 
 def test_app_id_sent_as_text_is_a_number() -> None:
