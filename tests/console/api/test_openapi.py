@@ -119,7 +119,7 @@ NEEDS_MORE = {f"{PREFIX}/dead-letters/{verb}" for verb in ("replay", "discard")}
 OPERATIONS = {operation.label: operation for operation in (result.ok() for result in API.get_all_operations())}
 
 
-# Not `API.parametrize`: with it, pytest 9.2 gives all operations one name, of which pytest-xdist runs one test.
+# Not `API.parametrize`: pytest 9.2 then gives all operations one name, and pytest-xdist runs only one of them.
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_api_conforms_to_its_openapi_document(label: str, served: Served) -> None:
     sent = 0
