@@ -21,11 +21,11 @@ from tests.support.oauth_hubspot import PORTAL, OAuthHubSpot
 _ID = 11
 
 
-def findings(
+async def findings(
     environ: dict[str, str], portal_id: int = _ID, run: Callable[..., Any] = spokes
 ) -> tuple[int, str, dict[str, str]]:
     """Return exit code, all sentences, and the level of each sentence."""
-    result = run(environ, "doctor", "--portal", str(portal_id), "--json")
+    result = await asyncio.to_thread(run, environ, "doctor", "--portal", str(portal_id), "--json")
     lines = [orjson.loads(line) for line in result.stdout.splitlines()]
     return result.returncode, result.stdout, {line["sentence"]: line["level"] for line in lines}
 
@@ -40,16 +40,16 @@ async def test_healthy_portal_has_no_problem(
 ) -> None:
     await customer.install()
     await announce(redis, PORTAL)
-    code, text, levels = await asyncio.to_thread(findings, oauth_environ, PORTAL, run=spokes_process)
+    code, text, levels = await findings(oauth_environ, PORTAL, run=spokes_process)
     assert (code, {sentence: level for sentence, level in levels.items() if level != "ok"}) == (0, {})
     assert "HubSpot accepts its access token" in text
     hubspot.forget(PORTAL)
-    _, text, _ = await asyncio.to_thread(findings, oauth_environ, PORTAL, run=spokes_process)
+    _, text, _ = await findings(oauth_environ, PORTAL, run=spokes_process)
     assert "HubSpot does not accept its access token any more" in text
 
 
 async def test_unknown_portal_is_a_fault(oauth_environ: dict[str, str], redis: Redis, store: PortalStore) -> None:
-    code, text, _ = findings(oauth_environ, 99)
+    code, text, _ = await findings(oauth_environ, 99)
     assert (code, "unknown here" in text) == (1, True)
 
 
@@ -57,7 +57,7 @@ async def test_portal_that_no_worker_serves_is_a_fault(
     oauth_environ: dict[str, str], redis: Redis, store: PortalStore
 ) -> None:
     await install(store, _ID)
-    code, text, _ = findings(oauth_environ)
+    code, text, _ = await findings(oauth_environ)
     assert (code, "No running worker has the credentials" in text) == (1, True)
 
 
@@ -73,7 +73,7 @@ async def test_ended_install_is_named(
 ) -> None:
     await install(store, _ID)
     await store.mark(_ID, state, "bad_refresh_token")
-    found = findings(oauth_environ)
+    found = await findings(oauth_environ)
     assert (found[0], words in found[1], "bad_refresh_token" in found[1]) == (code, True, True)
 
 
@@ -86,10 +86,10 @@ async def test_waiting_and_failed_work_is_named(
     await redis.zadd(keys.dead_letters_by_time(_ID), {"k": 1})
     await PortalPauses(redis).operator_pause(_ID, actor="ada", reason="x", is_known=True)
     await PortalPauses(redis).operator_pause(12, actor="ada", reason="other", is_known=True)
-    _, text, _ = findings(oauth_environ)
+    _, text, _ = await findings(oauth_environ)
     for words in ("1 events are dead letters", "has been due for 3", "is paused", "lacks the scopes"):
         assert words in text, words
-    assert "12" not in "".join(findings(oauth_environ)[2])
+    assert "12" not in "".join((await findings(oauth_environ))[2])
 
 
 async def test_switches_and_own_settings_are_assessed(
@@ -97,14 +97,14 @@ async def test_switches_and_own_settings_are_assessed(
 ) -> None:
     await install(store, _ID)
     await announce(redis, _ID)
-    code, text, levels = findings(own_environ)
+    code, text, levels = await findings(own_environ)
     assert (code, "greeting is not set" in text) == (1, True)
     arguments = ("--handlers", "-contacts.greet", "--setting", "greeting=canary", "--events", "contact.creation")
     assert spokes(own_environ, "portals", "set", str(_ID), *arguments).returncode == 0
-    code, text, levels = findings(own_environ)
+    code, text, levels = await findings(own_environ)
     assert (code, "No handler is switched on" in text, "canary" in text) == (0, True, False)
     assert levels["Only these event types are queued: contact.creation."] == "info"
-    code, text, _ = findings({**own_environ, "SECRETS_KEY": "another-key-of-the-vault-that-is-long"})
+    code, text, _ = await findings({**own_environ, "SECRETS_KEY": "another-key-of-the-vault-that-is-long"})
     assert (code, "No key of SECRETS_KEY opens" in text) == (1, True)
 
 
@@ -112,5 +112,5 @@ async def test_portal_that_portal_ids_excludes_is_a_fault(
     oauth_environ: dict[str, str], redis: Redis, store: PortalStore
 ) -> None:
     await install(store, _ID)
-    code, text, _ = findings({**oauth_environ, "PORTAL_IDS": "12"})
+    code, text, _ = await findings({**oauth_environ, "PORTAL_IDS": "12"})
     assert (code, "PORTAL_IDS does not list the portal" in text) == (1, True)
