@@ -46,6 +46,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.IN_PROGRESS_KEY_PREFIX + "{delivery_id}": Treatment(_PROCESSING, _LEASE),
     keys.WORKER_HEALTH: _NOTHING_PERSONAL,
     keys.DEFAULT_QUEUE: Treatment(_PROCESSING, _NO_PERSON),
+    keys.DEFAULT_WORKER_HEALTH: _NOTHING_PERSONAL,
     keys.DEFAULT_JOB_KEY_PREFIX + "{delivery_id}": Treatment(
         _PROCESSING, f"{_EVENTS}; jobs of other applications are not touched"
     ),

@@ -28,7 +28,7 @@ async def before_indexes(engine: AsyncEngine) -> None:
 
     def upgrade(connection: Connection) -> None:
         config = schema._config()
-        config.attributes["connection"] = connection
+        config.attributes |= {"connection": connection, "is_new": True}
         command.upgrade(config, "0005")
 
     async with write_connection(engine) as connection:
