@@ -173,8 +173,10 @@ if operation == 'take' then
   end
   local used, imports = redis.call('ZCARD', SLOTS), redis.call('ZCARD', IMPORT_SLOTS)
   local available = limit
-  if is_import or imports > 0 then
+  if is_import then
     available = limit - reserve
+  elseif imports > 0 then -- what imports hold is not free; only to a bound, or they would take over all that is idle
+    available = limit - math.min(math.max(imports, reserve), 2 * reserve)
   end
   if not is_import then
     used = used - imports

@@ -287,6 +287,19 @@ async def _interactive_pause_s(redis: Redis, portal_id: int, *, import_queues: i
     return budget.batch_gap_s(portal_id, "calls", "interactive")
 
 
+@pytest.mark.parametrize(("imports", "available"), [(0, 40), (3, 32), (12, 28), (20, 24)])
+async def test_interactive_calls_are_paced_beside_what_imports_hold_to_a_bound(
+    redis: Redis, imports: int, available: int
+) -> None:
+    budget = make_budget(redis, limit=40, reserve=0.2, window_s=2.0)
+    for _ in range(imports):
+        async with budget.slot(PORTAL, "calls", "import", "imports"):
+            pass
+    async with budget.slot(PORTAL, "calls", "interactive", "interactive"):
+        pass
+    assert budget._uses[PORTAL, "calls", "interactive"].available == available
+
+
 async def test_queue_that_sent_a_batch_some_time_ago_shares_the_limit_with_nobody(redis: Redis) -> None:
     budget = make_budget(redis, limit=40, window_s=1.0)
     counted = []
