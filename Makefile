@@ -25,7 +25,7 @@ test: $(STAMP) ## the tests, on a real Valkey and a real PostgreSQL
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: $(STAMP) ## the suites that take longer: chaos and whole processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m slow $(ARGS)
 
 test-browser: $(VENV)/browser ## the console in a real Chromium, which must be installed
 	$(BIN)/python -m pytest -q tests/browser $(ARGS)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.simulator.app import Simulator
@@ -14,7 +15,7 @@ from tests.support.console_visitor import audit_store
 
 
 @pytest.fixture
-async def store(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
+async def store(environ: dict[str, str], redis: Redis) -> AsyncIterator[AsyncEngine]:
     async with audit_store(environ) as engine:
         assert (await asyncio.to_thread(spokes, environ, "migrate")).returncode == 0
         yield engine
