@@ -175,8 +175,8 @@ if operation == 'take' then
   local available = limit
   if is_import then
     available = limit - reserve
-  elseif imports > 0 then -- what imports hold is not free; only to a bound, or they would take over all that is idle
-    available = limit - math.min(math.max(imports, reserve), 2 * reserve)
+  elseif imports > 0 then -- what they hold is not free, to a bound, and who fills the rest to the last slot waits for it
+    available = limit - reserve - math.min(math.max(imports, reserve), 2 * reserve)
   end
   if not is_import then
     used = used - imports

@@ -273,7 +273,7 @@ async def test_queues_that_only_imports_use_do_not_lengthen_an_interactive_pause
     ]
 
     assert paused_s[0] > 1.0
-    assert paused_s[1] < 1.3 * paused_s[0]  # imports leave the reserve, so the limit is a little smaller
+    assert paused_s[1] < 2 * paused_s[0]  # the limit is smaller by the reserve and by what imports hold
 
 
 async def _interactive_pause_s(redis: Redis, portal_id: int, *, import_queues: int) -> float:
@@ -287,7 +287,7 @@ async def _interactive_pause_s(redis: Redis, portal_id: int, *, import_queues: i
     return budget.batch_gap_s(portal_id, "calls", "interactive")
 
 
-@pytest.mark.parametrize(("imports", "available"), [(0, 40), (3, 32), (12, 28), (20, 24)])
+@pytest.mark.parametrize(("imports", "available"), [(0, 40), (3, 24), (12, 20), (20, 16)])
 async def test_interactive_calls_are_paced_beside_what_imports_hold_to_a_bound(
     redis: Redis, imports: int, available: int
 ) -> None:
