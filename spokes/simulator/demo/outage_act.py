@@ -6,7 +6,7 @@ HubSpot gives up a push after ten retries within 24 hours. The journal keeps thr
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
@@ -86,7 +86,7 @@ class OutageAct:
             if self._expected <= found.keys() or time.monotonic() > deadline:
                 break
             await asyncio.sleep(_POLL_S)
-        return OutageResult(self._rows(found), self._sentence(records))
+        return OutageResult(self._rows(found, records), self._sentence(records))
 
     def _edit(self) -> None:
         people, contacts = self._people, [*self._people.phones]
@@ -101,9 +101,12 @@ class OutageAct:
             case _:
                 people.new_contact()
 
-    def _rows(self, found: Counter[EventKey]) -> list[ComparisonRow]:
+    def _rows(self, found: Counter[EventKey], records: Sequence[JsonObject]) -> list[ComparisonRow]:
         lost = self._expected - found.keys()
-        twice = {key for key in self._expected if found[key] > 1}
+        runs = Counter(
+            (record["event_key"], record["handler"]) for record in records if _key_of(record) in self._expected
+        )
+        twice = {event_key for (event_key, _), count in runs.items() if count > 1}
         phones = wrong_values(self._people, "contacts", "phone", self._people.phones)
         mine = {record_id for record_id in phones[1] if record_id in self._people.phones}
         return [
