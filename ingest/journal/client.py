@@ -34,10 +34,14 @@ _GONE: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus
 
 @dataclass(frozen=True, slots=True)
 class PageLocation:
-    """A page of the journal: its offset, and the address of its file, which expires."""
+    """A page of the journal: its offset, and the address of its file, which expires.
+
+    `asked_for` is the offset behind which HubSpot named the page, empty if it was found from an end of the journal.
+    """
 
     offset: str
     url: str
+    asked_for: str = ""
 
 
 class JournalClient:
@@ -78,7 +82,7 @@ class JournalClient:
                 break
             results = fields.get("results")
             if isinstance(results, list) and not fields.get("errors"):
-                return [self._location(each) for each in results if isinstance(each, dict)]
+                return [self._location(each, offset) for each in results if isinstance(each, dict)]
         return []
 
     async def next_after(self, offset: str) -> PageLocation | None:
@@ -88,7 +92,7 @@ class JournalClient:
             OffsetUnknown: HubSpot says so; perhaps only because there is nothing behind it.
             JournalRefused, JournalUnavailable: HubSpot gives no page.
         """
-        return await self._read(f"/offset/{quote(offset, safe='')}/next")
+        return await self._read(f"/offset/{quote(offset, safe='')}/next", offset)
 
     async def file(self, location: PageLocation) -> AsyncGenerator[bytes, None]:
         """Yield the file of a page in chunks; the request carries no token.
@@ -124,9 +128,9 @@ class JournalClient:
         except OffsetUnknown:
             return None
 
-    async def _read(self, path: str) -> PageLocation | None:
+    async def _read(self, path: str, offset: str = "") -> PageLocation | None:
         body = await self._read_body(path)
-        return None if body is None else self._location(_fields(body))
+        return None if body is None else self._location(_fields(body), offset)
 
     async def _read_body(self, path: str) -> bytes | None:
         """Return the JSON of an answer, None if it has no content."""
@@ -158,12 +162,12 @@ class JournalClient:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             raise JournalUnavailable("connection") from None
 
-    def _location(self, fields: Mapping[str, object]) -> PageLocation:
+    def _location(self, fields: Mapping[str, object], asked_for: str) -> PageLocation:
         offset, url = read_scalar_text(fields.get("currentOffset")), read_text(fields.get("url"))
         is_allowed = url is not None and url.startswith(("https://", "http://") if self._allows_http else "https://")
         if not offset or len(offset) > _MAX_OFFSET_LENGTH or url is None or not is_allowed:
             raise JournalUnavailable("unreadable_response")
-        return PageLocation(offset, url)
+        return PageLocation(offset, url, asked_for)
 
 
 def _fields(body: bytes) -> dict[str, object]:

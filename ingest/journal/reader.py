@@ -56,7 +56,6 @@ class JournalReader:
         self._episodes = AlertEpisodes(redis)
         self._lease = LeaderLock(redis, JOURNAL_READER, lease_ms=LEASE_MS)
         self._failures = 0
-        self._known_offset = ""  # the last one for which HubSpot named a following page
         self._unreadable = 0  # how often the next page was no page
         self._gone: tuple[str, int] = ("", 0)  # the offset of a page without a file, and how often it had none
         self._nothing_new = 0  # answers in a row; the first one is compared
@@ -119,7 +118,6 @@ class JournalReader:
         Raises:
             OffsetUnknown: the journal goes on elsewhere.
         """
-        self._known_offset = cursor.offset
         if not cursor.offset:
             return await self._client.earliest()
         code = "204"
@@ -146,7 +144,6 @@ class JournalReader:
 
     async def _find_listed(self, cursor: Cursor) -> PageLocation | None:
         """Return what follows a page that HubSpot lists, and does not know by its offset; None if it lists it not."""
-        self._known_offset = cursor.known_offset
         pages = await self._client.pages_after(cursor.known_offset)
         return next((after for page, after in pairwise(pages) if page.offset == cursor.offset), None)
 
@@ -194,7 +191,7 @@ class JournalReader:
         lost_since = 0 if published_at else cursor.lost_since
         await self._intake.proofs.keep(published_at or clock.now_ms())
         read_until = max(published_at or 0, cursor.read_until)
-        to = Cursor(location.offset, read_until, lost_since, cursor.restarts, self._known_offset)
+        to = Cursor(location.offset, read_until, lost_since, cursor.restarts, location.asked_for)
         await self._move(cursor, to)
         JOURNAL_PAGES.inc()
         return 0.0
@@ -217,7 +214,7 @@ class JournalReader:
         now = clock.now_ms()
         since = cursor.lost_since or max(1, (cursor.read_until or now - _JOURNAL_KEEPS_MS) - _LOST_MARGIN_MS)
         await self._episodes.report_once(Alert.JOURNAL_PAGE_LOST, level="critical", since=since)
-        await self._move(cursor, Cursor(location.offset, cursor.read_until, since, cursor.restarts))
+        await self._move(cursor, Cursor(location.offset, cursor.read_until, since, cursor.restarts, location.asked_for))
         return 0.0
 
     async def _report_gap(self, since: int, until: int) -> None:
