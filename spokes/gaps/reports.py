@@ -48,7 +48,9 @@ def encode(report: Report) -> bytes:
 def decode(payload: bytes) -> Report | None:
     """Return a report, None if the payload is none that this version knows."""
     try:
-        fields: dict[str, Any] = orjson.loads(payload)
+        fields: Any = orjson.loads(payload)
+        if not isinstance(fields, dict):
+            return None
         if "proof" in fields:
             cause = fields.get("only_cause")
             only_cause = None if cause is None else GapCause(cause)

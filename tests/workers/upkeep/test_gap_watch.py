@@ -22,7 +22,7 @@ async def test_report_becomes_a_gap_of_each_portal_and_an_alert_until_it_is_prov
     settings: Settings, redis: Redis, store: AsyncEngine
 ) -> None:
     await redis.sadd(keys.PORTALS, "7")
-    await redis.rpush(keys.GAP_REPORTS, "unreadable")
+    await redis.rpush(keys.GAP_REPORTS, "unreadable", '"proof"', "[1]")
     await report_missed(redis, DOWN)
     await watch_gaps(settings, redis, store, AlertEpisodes(redis))
     gaps = await GapLedger.from_settings(settings, store).list()
