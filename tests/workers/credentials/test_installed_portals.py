@@ -29,6 +29,7 @@ from spokes.portals.tokens import Tokens
 from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
+from tests.support.app_installs import install_app
 from tests.support.deployment import ROOT
 from tests.support.events import event, recorded
 from tests.workers.harness import KEYS, PORTAL
@@ -61,15 +62,6 @@ async def store(app_environ: dict[str, str]) -> AsyncIterator[PortalStore]:
     await schema.upgrade(engine)
     yield PortalStore(engine, Vault.from_settings(settings))
     await engine.dispose()
-
-
-async def install(store: PortalStore, hubspot: Simulator, portal_id: int, *, expires_in_s: int = 1800) -> None:
-    hubspot.add_portal(portal_id)
-    issued = hubspot.installs.install(portal_id, SCOPES)
-    tokens = Tokens(
-        SecretStr(issued.access_token), SecretStr(issued.refresh_token), clock.now_ms() + expires_in_s * 1000
-    )
-    await store.save_install(portal_id, tokens, sorted(SCOPES))
 
 
 async def queue_change(redis: Redis, hubspot: Simulator, portal_id: int) -> str:
@@ -120,8 +112,8 @@ def portals_called(hubspot: Simulator) -> set[tuple[str, int | None]]:
 async def test_each_event_runs_with_the_token_of_its_portal(
     redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
-    await install(store, hubspot, INSTALLED)
-    await install(store, hubspot, OTHER, expires_in_s=-60)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
+    await install_app(store, hubspot, OTHER, SCOPES, expires_in_s=-60)
     ids = {portal_id: await queue_change(redis, hubspot, portal_id) for portal_id in (PORTAL, INSTALLED, OTHER)}
     assert {(portal, outcome) for portal, outcome, _ in await run_worker(3)} == {
         (portal_id, "processed") for portal_id in ids
@@ -132,7 +124,7 @@ async def test_each_event_runs_with_the_token_of_its_portal(
 async def test_audit_names_the_token_of_each_portal(
     app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     for portal_id in (PORTAL, INSTALLED):
         await queue_change(redis, hubspot, portal_id)
     await run_worker(2)
@@ -153,7 +145,7 @@ async def test_installed_portal_that_portal_ids_excludes_is_not_served(
 ) -> None:
     app_environ["PORTAL_IDS"] = f"{PORTAL},{OTHER}"
     for portal_id in (INSTALLED, OTHER):
-        await install(store, hubspot, portal_id)
+        await install_app(store, hubspot, portal_id, SCOPES)
         await queue_change(redis, hubspot, portal_id)
     assert set(await run_worker(2)) == {(INSTALLED, "parked", "no_credentials"), (OTHER, "processed", "")}
 
@@ -162,7 +154,7 @@ async def test_worker_without_a_static_token_serves_installed_portals(
     app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
     app_environ["HUBSPOT_ACCESS_TOKEN"] = ""
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     await queue_change(redis, hubspot, INSTALLED)
     assert await run_worker(1) == [(INSTALLED, "processed", "")]
 
@@ -172,7 +164,7 @@ async def test_events_before_the_install_are_parked_and_run_after_it(
 ) -> None:
     await queue_change(redis, hubspot, INSTALLED)
     assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     await release(redis, store)
     assert (await run_worker(2))[1:] == [(INSTALLED, "processed", "")]
 
@@ -185,7 +177,7 @@ async def test_install_that_is_queued_before_its_tokens_are_stored_is_no_alert(
     assert await queue_portal_event(PORTAL_INSTALLED, INSTALLED, occurred_at=1, settings=settings, redis=redis)
     assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
     assert await AlertEpisodes(redis).active("") == []
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     await release(redis, store)
     assert (await run_worker(2))[1:] == [(INSTALLED, "processed", "")]
 
@@ -193,7 +185,7 @@ async def test_install_that_is_queued_before_its_tokens_are_stored_is_no_alert(
 async def test_events_behind_one_that_found_the_app_removed_run_after_the_next_install(
     redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     contact_id = await queue_change(redis, hubspot, INSTALLED)
     later = event(objectId=int(contact_id), portalId=INSTALLED, occurredAt=clock.now_ms(), propertyValue="1")
     await queue_event(redis, later)
@@ -203,7 +195,7 @@ async def test_events_behind_one_that_found_the_app_removed_run_after_the_next_i
         (INSTALLED, "parked", "behind_another"),
     }
     assert await redis.zcard(keys.parked_deliveries(INSTALLED)) == 2
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     await release(redis, store)
     assert await redis.zcount(JOB_QUEUE, "-inf", clock.now_ms()) == 2
     assert {(portal, outcome) for portal, outcome, _ in (await run_worker(4))[2:]} == {(INSTALLED, "processed")}
@@ -212,7 +204,7 @@ async def test_events_behind_one_that_found_the_app_removed_run_after_the_next_i
 async def test_events_of_an_uninstalled_portal_are_discarded(
     redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     await store.mark(INSTALLED, PortalState.UNINSTALLED, "disconnected")
     await queue_change(redis, hubspot, INSTALLED)
     assert await run_worker(1) == [(INSTALLED, "discarded", "uninstalled")]
@@ -223,7 +215,7 @@ async def test_events_of_an_uninstalled_portal_are_discarded(
 async def test_parked_events_of_a_portal_that_is_uninstalled_are_discarded(
     redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     await store.mark(INSTALLED, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
     await queue_change(redis, hubspot, INSTALLED)
     assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
@@ -237,7 +229,7 @@ async def test_parked_events_of_a_portal_that_is_uninstalled_are_discarded(
 async def test_pause_of_a_portal_ends_when_it_is_uninstalled(
     redis: Redis, hubspot: Simulator, store: PortalStore
 ) -> None:
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     await PortalPauses(redis).operator_pause(INSTALLED, actor="ada", reason="", is_known=True)
     await queue_change(redis, hubspot, INSTALLED)
     [delivery_id] = await redis.zrange(JOB_QUEUE, 0, -1)
@@ -254,7 +246,7 @@ async def test_revocation_parks_the_events_of_its_portal_alone(
     redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
     for portal_id in (INSTALLED, OTHER):
-        await install(store, hubspot, portal_id)
+        await install_app(store, hubspot, portal_id, SCOPES)
         await queue_change(redis, hubspot, portal_id)
     hubspot.installs.uninstall(INSTALLED)
     assert set(await run_worker(2)) == {(INSTALLED, "parked", "no_credentials"), (OTHER, "processed", "")}
@@ -266,7 +258,7 @@ async def test_revocation_parks_the_events_of_its_portal_alone(
 async def test_token_that_hubspot_has_expired_early_is_renewed_during_the_call(
     redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     hubspot.installs.expire_access_tokens()
     await queue_change(redis, hubspot, INSTALLED)
     assert await run_worker(1) == [(INSTALLED, "processed", "")]
@@ -276,7 +268,7 @@ async def test_token_that_hubspot_has_expired_early_is_renewed_during_the_call(
 async def test_pause_after_a_401_ends_with_a_newer_token(
     app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore
 ) -> None:
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     settings = Settings.from_env(app_environ)
     installed = InstalledPortals.open(settings, redis)
     assert installed is not None
@@ -299,7 +291,7 @@ async def test_pause_after_a_401_ends_with_a_newer_token(
 async def test_worker_that_has_not_read_of_a_revocation_ends_no_alert_of_it(
     redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
-    await install(store, hubspot, INSTALLED)
+    await install_app(store, hubspot, INSTALLED, SCOPES)
     earlier = PortalDirectory(store)
     await earlier.refresh()
     await queue_change(redis, hubspot, INSTALLED)
@@ -350,7 +342,7 @@ async def test_worker_process_runs_parked_events_by_itself_after_the_install(
     try:
         await queue_change(redis, hubspot, INSTALLED)
         await wait_until(is_parked)
-        await install(store, hubspot, INSTALLED)
+        await install_app(store, hubspot, INSTALLED, SCOPES)
         await wait_until(is_written)
     finally:
         process.terminate()

@@ -15,9 +15,9 @@ from spokes.core.vault import Vault
 from spokes.crm.services import CRM
 from spokes.portals.lifecycles import Lifecycle, note_lifecycles
 from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore
-from spokes.portals.tokens import Tokens
 from spokes.privacy.redis_data import queued_deliveries
 from spokes.simulator.app import Simulator
+from tests.support.app_installs import install_app
 from workers.credentials.installed_portals import InstalledPortals
 from workers.upkeep import portal_uninstalls
 from workers.upkeep.portal_lifecycles import apply_lifecycles
@@ -42,7 +42,7 @@ def app_settings(environ: dict[str, str], hubspot: Simulator, database_url: str)
 @pytest.fixture
 async def portals(app_settings: Settings, store: AsyncEngine, hubspot: Simulator) -> PortalStore:
     portals = PortalStore(store, Vault.from_settings(app_settings))
-    await install(portals, hubspot, PORTAL)
+    await install_app(portals, hubspot, PORTAL, SCOPES)
     return portals
 
 
@@ -56,15 +56,6 @@ async def crm(app_settings: Settings, redis: Redis, portals: PortalStore) -> Asy
     yield crm
     await crm.close()
     await installed.close()
-
-
-async def install(portals: PortalStore, hubspot: Simulator, portal_id: int, *, expires_in_s: int = 1800) -> None:
-    hubspot.add_portal(portal_id)
-    issued = hubspot.installs.install(portal_id, SCOPES)
-    tokens = Tokens(
-        SecretStr(issued.access_token), SecretStr(issued.refresh_token), clock.now_ms() + expires_in_s * 1000
-    )
-    await portals.save_install(portal_id, tokens, sorted(SCOPES))
 
 
 async def queued(redis: Redis) -> list[tuple[str, int]]:
@@ -86,7 +77,7 @@ async def test_refused_refresh_is_an_event_once(
     is_expired: bool,
 ) -> None:  # fmt: skip
     if is_expired:
-        await install(portals, hubspot, PORTAL, expires_in_s=-1)
+        await install_app(portals, hubspot, PORTAL, SCOPES, expires_in_s=-1)
     hubspot.installs.uninstall(PORTAL)
     assert not await crm.accepts_credentials(PORTAL)  # a call: its token has expired, or is refused with 401
     for process in (RevokedPortals(app_settings, redis, store), RevokedPortals(app_settings, redis, store)):
@@ -103,7 +94,7 @@ async def test_refusal_after_another_install_is_an_event_again(
     for _ in range(2):
         await portals.mark(PORTAL, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
         await process.queue_events()
-        await install(portals, hubspot, PORTAL)
+        await install_app(portals, hubspot, PORTAL, SCOPES)
         await process.queue_events()
     assert await queued(redis) == [("portal.uninstalled", PORTAL)] * 2
 
@@ -154,7 +145,7 @@ async def test_idle_portal_that_removed_the_app_is_noticed(
     app_settings: Settings, store: AsyncEngine, portals: PortalStore, hubspot: Simulator, crm: CRM, redis: Redis
 ) -> None:
     for portal_id in (PORTAL, OTHER):
-        await install(portals, hubspot, portal_id, expires_in_s=-25 * _HOUR_S)
+        await install_app(portals, hubspot, portal_id, SCOPES, expires_in_s=-25 * _HOUR_S)
     await crm.credentials._installed.directory.refresh()  # type: ignore[attr-defined]  # as a worker does
     hubspot.installs.uninstall(PORTAL)
     await check_idle_portals(app_settings, store, crm.credentials)
@@ -166,7 +157,7 @@ async def test_idle_portal_that_removed_the_app_is_noticed(
 async def test_portal_with_calls_is_not_checked(
     app_settings: Settings, store: AsyncEngine, portals: PortalStore, hubspot: Simulator, crm: CRM
 ) -> None:
-    await install(portals, hubspot, PORTAL, expires_in_s=-23 * _HOUR_S)
+    await install_app(portals, hubspot, PORTAL, SCOPES, expires_in_s=-23 * _HOUR_S)
     await check_idle_portals(app_settings, store, crm.credentials)
     assert hubspot.installs.refreshes == {}
 
@@ -174,7 +165,7 @@ async def test_portal_with_calls_is_not_checked(
 async def test_refusal_of_the_app_marks_no_idle_portal(
     app_settings: Settings, store: AsyncEngine, portals: PortalStore, hubspot: Simulator, redis: Redis
 ) -> None:
-    await install(portals, hubspot, PORTAL, expires_in_s=-25 * _HOUR_S)
+    await install_app(portals, hubspot, PORTAL, SCOPES, expires_in_s=-25 * _HOUR_S)
     wrong = app_settings.model_copy(update={"hubspot_client_secret": (SecretStr("no-secret-of-this-app-at-all"),)})
     installed = InstalledPortals.open(wrong, redis)
     assert installed is not None
