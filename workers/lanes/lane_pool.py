@@ -22,7 +22,7 @@ _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their c
 
 log = structlog.get_logger()
 _RESERVE_SHARE: Final = 10  # each class leaves this part of the tasks to the other
-_MAX_EXTRA_SHARE: Final = 4  # times the limit of tasks, for those that wait for an answer
+_MOST_EXTRA_TIMES: Final = 4  # times the limit of tasks, for those that wait for an answer
 _Turn: TypeAlias = tuple[Priority, int | None]  # a class and a portal; None if any portal will do
 _ANY_INTERACTIVE: Final[_Turn] = ("interactive", None)
 
@@ -109,7 +109,7 @@ class LanePool:
     @property
     def extra_tasks(self) -> int:
         """The number of tasks that may run beyond `max_tasks`, because as many wait for an answer."""
-        return min(self._awaited(), _MAX_EXTRA_SHARE * self._own_tasks)
+        return min(self._awaited(), _MOST_EXTRA_TIMES * self._own_tasks)
 
     @property
     def _max_tasks(self) -> int:
