@@ -65,7 +65,7 @@ class Deployment:
         done = await asyncio.to_thread(
             subprocess.run, command, cwd=self._folder, env=env, capture_output=True, text=True, timeout=60, check=False
         )
-        assert done.returncode == 0, (block, done)
+        assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
     def kill(self) -> None:

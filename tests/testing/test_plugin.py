@@ -134,7 +134,8 @@ def test_task_that_a_test_leaves_behind_fails_it(printed: str) -> None:
 
 def test_task_that_ignores_its_cancellation_fails_its_test_and_keeps_nothing_from_ending(printed: str) -> None:
     sentence = "await it before the test ends. It ignores its cancellation: the task ignore_cancellation ("
-    assert printed.count(sentence) == 2
+    failures = printed.partition("short test summary info")[0]  # which repeats whole messages where CI is set
+    assert failures.count(sentence) == 2
     assert "assert 0 == 2" in printed
 
 

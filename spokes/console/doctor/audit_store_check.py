@@ -35,8 +35,7 @@ async def check_audit_store(settings: Settings) -> list[Finding]:
         await schema.require_current(engine)
         if lost := await schema.missing_tables(engine):
             return [_lost_tables(lost)]
-        heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
-        last_records = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
+        heads, last_records = await _read_chain_end(engine)
         checkpoints = await load_checkpoints(engine)
         missing = await missing_indexes(engine)
         await _require_writable(engine)
@@ -52,6 +51,20 @@ async def check_audit_store(settings: Settings) -> list[Finding]:
         assess_chain_end(heads, last_records, newest_anchor(checkpoints)),
         *assess_signatures(checkpoints, signing_key(load_master_key(settings))),
     ]
+
+
+async def _read_chain_end(engine: AsyncEngine) -> tuple[list[Row], list[Row]]:
+    """Return the chain's head and its last two records, newest first, of one moment: the archiver may be writing.
+
+    One statement reads both; a head that is read by itself counts only where no record exists.
+    """
+    heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
+    head = [select(column).scalar_subquery().label(f"head_{column.name}") for column in (HEAD.c.seq, HEAD.c.hash)]
+    rows = await fetch(engine, select(RECORDS, *head).order_by(RECORDS.c.seq.desc()).limit(2))
+    for row in rows:  # each with the same head
+        seq, hash_ = row.pop("head_seq"), row.pop("head_hash")
+        heads = [] if seq is None else [{"seq": seq, "hash": hash_}]
+    return heads, rows
 
 
 async def _require_creatable(engine: AsyncEngine) -> None:

@@ -1,5 +1,7 @@
 """The audit store in the first states of a deployment, and broken, on both databases."""
 
+import asyncio
+import itertools
 import time
 
 import pytest
@@ -52,6 +54,28 @@ async def test_healthy_store_is_silent_in_every_state(
     async with engine.connect() as connection:
         tables = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
     assert "spokes_doctor_probe" not in tables
+
+
+async def test_store_is_silent_while_the_archiver_writes(
+    store_settings: Settings, engine: AsyncEngine, redis: Redis
+) -> None:
+    await schema.upgrade(engine)
+    await archive(redis, engine)
+    archiver, has_checked = Archiver(redis, engine, KEY), asyncio.Event()
+
+    async def write() -> int:
+        for number in itertools.count(10):
+            await append_records(redis, record(number))
+            await archiver.drain()
+            if has_checked.is_set():
+                return number - 10
+        raise AssertionError
+
+    writing = asyncio.create_task(write())
+    found = [finding for _ in range(25) for finding in await problems(store_settings)]
+    has_checked.set()
+    assert await writing > 25
+    assert [finding for finding in found if finding.level is FindingLevel.FAULT] == []
 
 
 async def test_other_audit_key_is_a_fault(
