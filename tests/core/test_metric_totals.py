@@ -35,9 +35,9 @@ from spokes.core.telemetry.metrics import (
 from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.dead_letters import store_commands as keep_letter
 from spokes.simulator.app import Simulator
-from tests.support.crm_world import open_world
 from tests.support.deployment import ROOT, Sign, WebProcessServer
 from tests.support.events import batch, event
+from tests.support.hubspot.crm_world import open_world
 from workers.upkeep import gauges
 
 PORTAL = 50112233

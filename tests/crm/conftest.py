@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.crm_world import CRMWorld, open_world
+from tests.support.hubspot.crm_world import CRMWorld, open_world
 
 
 @pytest.fixture

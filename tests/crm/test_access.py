@@ -12,7 +12,7 @@ from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.records import Record
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.paced_client import SendContext
-from tests.support.crm_world import PORTAL, CRMWorld
+from tests.support.hubspot.crm_world import PORTAL, CRMWorld
 
 ENTRY = (PORTAL, "contact", "7", "phone", "+49")
 

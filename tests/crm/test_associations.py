@@ -4,7 +4,7 @@ import pytest
 
 from spokes.core.errors import NotPermitted
 from spokes.crm.associations import Label
-from tests.support.crm_world import CRMWorld
+from tests.support.hubspot.crm_world import CRMWorld
 
 PRIMARY = Label(1, "HUBSPOT_DEFINED", "Primary")
 PAIR = ("contacts", "companies")

@@ -29,7 +29,7 @@ from spokes.crm.transport.client import HubSpotClient
 from spokes.crm.transport.paced_client import PacedClient, UncheckedContext
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import RateBudget
-from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
+from tests.support.hubspot.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
 
 PORTAL = 50112233
 Respond = Callable[[RecordedRequest], web.StreamResponse]

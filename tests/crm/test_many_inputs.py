@@ -22,8 +22,8 @@ from spokes.crm.objects import New
 from spokes.crm.results import ItemResult, ItemResults
 from spokes.crm.services import CRM
 from spokes.simulator.api.faults import Fault
-from tests.support.crm_world import PORTAL, CRMWorld
-from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, json_response
+from tests.support.hubspot.crm_world import PORTAL, CRMWorld
+from tests.support.hubspot.scripted_hubspot import RecordedRequest, ScriptedHubSpot, json_response
 
 ALL = tuple(f"contacts.{name}" for name in ("create", "update", "upsert", "archive", "merge"))
 PHONE = "+49301234567"

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from spokes.core.errors import InvalidRequest
 from spokes.crm.search import where
-from tests.support.crm_world import ANY_PROPERTY, CRMWorld, open_world
+from tests.support.hubspot.crm_world import ANY_PROPERTY, CRMWorld, open_world
 
 NAMES = tuple(f"a_property_with_a_rather_long_name_{number}" for number in range(900))
 MANY = {"contacts": NAMES}

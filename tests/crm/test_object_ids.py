@@ -7,7 +7,7 @@ import pytest
 
 from spokes.core.errors import InvalidRequest
 from spokes.crm.services import Services
-from tests.support.crm_world import CRMWorld
+from tests.support.hubspot.crm_world import CRMWorld
 
 MAY = ("contacts.upsert", "contacts.update", "contacts.archive", "contacts.merge", "notes.create")
 ASSOCIATIONS = ("associations.list", "associations.associate", "associations.remove")

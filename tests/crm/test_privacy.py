@@ -9,8 +9,8 @@ from spokes.crm.access import UnleasedContext
 from spokes.crm.privacy import Privacy
 from spokes.crm.services import CRM
 from spokes.simulator.api.faults import Fault
-from tests.support.crm_world import ANY_PROPERTY, PORTAL, TOKEN, CRMWorld, open_world
-from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, json_response
+from tests.support.hubspot.crm_world import ANY_PROPERTY, PORTAL, TOKEN, CRMWorld, open_world
+from tests.support.hubspot.scripted_hubspot import RecordedRequest, ScriptedHubSpot, json_response
 
 NOW_ONLY = (0.0, 0.01)
 ADA = "ada@example.org"

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from spokes.core.errors import InvalidRequest
 from spokes.crm.search import Condition, search_body, where
 from spokes.simulator.config import Limits, PortalConfig
-from tests.support.crm_world import CRMWorld, open_world
+from tests.support.hubspot.crm_world import CRMWorld, open_world
 
 
 def body(condition: Condition, **more: object) -> dict[str, object]:

@@ -11,7 +11,7 @@ from spokes.core.errors import InvalidRequest
 from spokes.crm.validation import ValidationRules, validate_properties
 from spokes.simulator.config import PortalConfig
 from spokes.simulator.property_definition import PropertyDefinition
-from tests.support.crm_world import ANY_PROPERTY, CRMWorld, open_world
+from tests.support.hubspot.crm_world import ANY_PROPERTY, CRMWorld, open_world
 
 RULES = ValidationRules(frozenset({"mail.invalid"}), "DE")
 

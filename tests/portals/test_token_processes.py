@@ -27,7 +27,7 @@ async def start(world: AppWorld, valkey_url: str) -> AsyncIterator[Start]:
     def start_process(*portals: int) -> subprocess.Popen[str]:
         arguments = [valkey_url, world.address, world.hub.url, world.hub.config.client_secret, KEY]
         process = subprocess.Popen(
-            [sys.executable, "tests/support/token_process.py", *arguments, *map(str, portals)],
+            [sys.executable, "tests/support/processes/token_process.py", *arguments, *map(str, portals)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.installed_wheel import Installation, install_wheel
-from tests.support.running_processes import RunningProcesses
+from tests.support.processes.installed_wheel import Installation, install_wheel
+from tests.support.processes.running_processes import RunningProcesses
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from spokes.simulator.demo import free_port, wait_until_ready
 from tests.support.deployment import PUBLIC_URL, SECRET
 from tests.support.events import recorded
 from tests.support.handlers.failing import always_fails, fails_once
-from tests.support.running_processes import RunningProcesses
+from tests.support.processes.running_processes import RunningProcesses
 
 CONTACTS, DEALS, DISCARDED = 30, 7, 2
 

@@ -11,7 +11,7 @@ import pytest
 
 from spokes.core.process.listening_port import free_port
 from tests.support.deployment import ROOT
-from tests.support.installed_wheel import PACKAGES, Installation, environment, wait_for
+from tests.support.processes.installed_wheel import PACKAGES, Installation, environment, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # a build, an environment, whole deployments
 HANDLER = """

@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from spokes.core.redis.keys import ALERT_OUTBOX, AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from tests.support.deployment import PUBLIC_URL, ROOT, Sign, sign_headers
 from tests.support.events import batch, event
-from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
+from tests.support.hubspot.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
 
 MAIL, PHONE = "canary.mail@example.com", "+14155550199"
 TOKEN, SECRET, AUDIT_KEY = "canarytoken-7f3a9c", "canarysecret-1b2c3d4e", "canaryauditkey-5d6e"

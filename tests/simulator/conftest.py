@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from spokes.simulator.app import Simulator
-from tests.support.probe import Caller, TargetProbe
+from tests.support.hubspot.probe import Caller, TargetProbe
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
 from spokes.simulator.demo.traffic import Traffic
 from spokes.simulator.webhooks.http_sender import wait_until_listening
-from tests.support.probe import Caller, ReceivedRequest, TargetProbe
+from tests.support.hubspot.probe import Caller, ReceivedRequest, TargetProbe
 
 
 def test_help_contains_examples() -> None:

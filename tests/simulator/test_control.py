@@ -7,7 +7,7 @@ import pytest
 
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription, Target
-from tests.support.probe import Caller, TargetProbe
+from tests.support.hubspot.probe import Caller, TargetProbe
 
 
 @pytest.fixture

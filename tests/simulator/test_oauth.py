@@ -14,7 +14,7 @@ from spokes.simulator.__main__ import build_config, build_parser
 from spokes.simulator.app import Simulator
 from spokes.simulator.clock import ManualClock
 from spokes.simulator.config import OAuthConfig, SimulatorConfig
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 PORTAL, SECRET, CLIENT = 700100, SimulatorConfig().client_secret, OAuthConfig().client_id
 CALLBACK = "https://spokes.example.com/oauth/callback"

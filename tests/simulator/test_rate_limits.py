@@ -8,7 +8,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.clock import ManualClock
 from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig
 from spokes.simulator.rate_limits import Meter, Policy, RateLimiter
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 NOON_MS = 1_795_435_200_000  # 2026-11-23T12:00:00Z
 

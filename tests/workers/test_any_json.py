@@ -23,8 +23,8 @@ from spokes.intake.event_keys import EventKeys
 from spokes.intake.fast_path import FastPath
 from spokes.simulator.app import Simulator
 from tests.support.events import event, recorded
+from tests.support.handlers.reading import ROUTER, wrong_attributes
 from tests.support.odd_elements import BASES, odd_element, single_faults
-from tests.support.reading_handler import ROUTER, wrong_attributes
 from workers.worker import build_worker
 
 PORTAL = 50112233
@@ -87,7 +87,7 @@ async def run_all(bodies: Iterable[bytes], environ: dict[str, str], redis: Redis
         for delivery in classify(parse_body(body), allow_list=ALLOW_LIST, keys=KEYS, portal_ids=(PORTAL,), now_ms=1):
             admitted.update(entry.key for entry in (await admission.admit(delivery)).events)
     await admission.close()
-    more = {"HANDLERS": "tests.support.reading_handler", "HUBSPOT_API_URL": hubspot.url, "PORTAL_IDS": str(PORTAL)}
+    more = {"HANDLERS": "tests.support.handlers.reading", "HUBSPOT_API_URL": hubspot.url, "PORTAL_IDS": str(PORTAL)}
     worker = build_worker(
         Settings.from_env({**environ, **more, "DATABASE_URL": "postgres://127.0.0.1:1/none"}), burst=True
     )

@@ -1,8 +1,8 @@
 """HubSpot's reasons for refusing a property's value, and where each is known from.
 
-`RECORDED`: the code and the message are in an answer of HubSpot that is public (tests/simulator/recorded_answers.json
-names it). `DOCUMENTED`: HubSpot's documentation describes the rule, the wording is ours. `ASSUMED`: nobody has
-published an answer, so code and wording are ours.
+`RECORDED`: the code and the message are in an answer of HubSpot that is public, named in
+tests/simulator/api/recorded_answers.json. `DOCUMENTED`: HubSpot's documentation describes the rule, the wording is
+ours. `ASSUMED`: no published answer shows it, so code and wording are ours.
 """
 
 from enum import Enum, StrEnum, unique

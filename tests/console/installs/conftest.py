@@ -17,7 +17,7 @@ from spokes.core.vault import Vault
 from spokes.portals.store import PortalStore
 from tests.support.console_visitor import KEY, running_console
 from tests.support.deployment import SECRET
-from tests.support.oauth_hubspot import OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import OAuthHubSpot
 
 OWN = """
 from spokes import Event, PortalSettings, Router, Tools

@@ -17,7 +17,7 @@ from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.store import PortalState, PortalStore
 from spokes.portals.tokens import Tokens
 from tests.support.events import recorded
-from tests.support.oauth_hubspot import PORTAL, IssuedCode, OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import PORTAL, IssuedCode, OAuthHubSpot
 
 ADA = Operator("ada", "contract ended", "203.0.113.7")
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from spokes.portals.store import PortalStore
 from tests.console.installs.conftest import Customer
 from tests.support.console_visitor import HOSTILE_HTML
-from tests.support.oauth_hubspot import OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import OAuthHubSpot
 
 NAMES = ("code", "state", "error", "error_description", "step", "returnUrl", "portalId", "scope", "iss", "\u0430")
 TEXTS = (

@@ -18,7 +18,7 @@ from tests.console.installs.conftest import Customer
 from tests.support.console_visitor import freeze_rate_limit_window, running_console, visible_text
 from tests.support.deployment import PUBLIC_URL
 from tests.support.events import recorded
-from tests.support.oauth_hubspot import CLIENT_ID, PORTAL, OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import CLIENT_ID, PORTAL, OAuthHubSpot
 
 NEEDED = requested_scopes(required_scopes(handler_declarations(load_router("handlers"))))
 

@@ -10,7 +10,7 @@ from tests.console.installs.conftest import Customer
 from tests.console.installs.test_install_flow import NEEDED, refused
 from tests.support.deployment import PUBLIC_URL
 from tests.support.events import recorded
-from tests.support.oauth_hubspot import PORTAL, OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import PORTAL, OAuthHubSpot
 
 BACK = "https://app-na2.hubspot.com/marketplace/install?app=7"
 QUOTED = quote(BACK, safe="")

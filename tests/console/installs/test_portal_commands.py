@@ -12,7 +12,7 @@ from tests.console.installs.test_disconnecting import connect
 from tests.console.installs.test_portal_pages import install
 from tests.support.command_line import spokes
 from tests.support.events import recorded
-from tests.support.oauth_hubspot import PORTAL, OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import PORTAL, OAuthHubSpot
 
 
 async def test_portals_are_listed_by_state(oauth_environ: dict[str, str], redis: Redis, store: PortalStore) -> None:

@@ -16,7 +16,7 @@ from spokes.queue.pauses.portal_pauses import PortalPauses
 from tests.console.installs.conftest import Customer
 from tests.console.installs.test_portal_pages import install
 from tests.support.command_line import spokes, spokes_process
-from tests.support.oauth_hubspot import PORTAL, OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import PORTAL, OAuthHubSpot
 
 _ID = 11
 

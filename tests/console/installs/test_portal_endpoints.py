@@ -12,7 +12,7 @@ from spokes.core.redis import keys
 from spokes.portals.store import PortalState, PortalStore
 from tests.console.installs.conftest import Customer
 from tests.console.installs.test_portal_pages import install
-from tests.support.oauth_hubspot import PORTAL
+from tests.support.hubspot.oauth_hubspot import PORTAL
 
 
 def authorization(client: TestClient, role: Role, *portals: int) -> dict[str, str]:

@@ -17,7 +17,7 @@ from spokes.privacy.redis_data import queued_deliveries
 from tests.console.installs.conftest import Customer
 from tests.console.installs.test_disconnecting import ADA
 from tests.support.console_visitor import running_console
-from tests.support.oauth_hubspot import PORTAL, OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import PORTAL, OAuthHubSpot
 
 HANDLERS = """
 from spokes import Event, Router, Tools

@@ -18,7 +18,7 @@ from tests.console.installs.conftest import Customer
 from tests.console.installs.test_install_flow import NEEDED
 from tests.support.console_visitor import HOSTILE_HTML, Visitor, archive, running_console, visible_text
 from tests.support.events import record
-from tests.support.oauth_hubspot import PORTAL, OAuthHubSpot
+from tests.support.hubspot.oauth_hubspot import PORTAL, OAuthHubSpot
 
 
 async def install(store: PortalStore, *portal_ids: int, name: str = "", scopes: tuple[str, ...] = NEEDED) -> None:

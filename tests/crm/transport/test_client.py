@@ -26,7 +26,7 @@ from spokes.core.errors import (
     RateLimited,
 )
 from spokes.crm.transport.client import HubSpotClient
-from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, json_response
+from tests.support.hubspot.scripted_hubspot import RecordedRequest, ScriptedHubSpot, json_response
 
 TOKEN = "pat-eu1-00000000-1111-2222-3333-444444444444"
 PERSONAL = "ada@example.org"

@@ -13,7 +13,7 @@ from spokes.crm.transport.rate_budget import RateBudget, backoff_for_error
 from tests.support.deployment import ROOT
 
 PORTAL = 50112233
-PROCESS = ROOT / "tests" / "support" / "budget_process.py"
+PROCESS = ROOT / "tests" / "support" / "processes" / "budget_process.py"
 
 
 def make_budget(redis: Redis, *, limit: int = 5, window_s: float = 0.3, concurrency: int = 32) -> RateBudget:

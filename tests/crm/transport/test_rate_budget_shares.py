@@ -13,7 +13,7 @@ from spokes.core.errors import RateLimited
 from spokes.core.priority import Priority
 from spokes.crm.transport.rate_budget import RateBudget, backoff_for_error, seconds_until_new_day
 from spokes.simulator.config import Limits, PortalConfig
-from tests.support.crm_world import PORTAL, CRMWorld, open_world
+from tests.support.hubspot.crm_world import PORTAL, CRMWorld, open_world
 
 
 def make_budget(

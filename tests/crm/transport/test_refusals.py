@@ -10,7 +10,7 @@ from spokes.core.errors import Conflict, CRMUnavailable, InvalidRequest, NotPerm
 from spokes.crm.batching import batch_queue
 from tests.crm.test_batch_queue import PORTAL, open_queues
 from tests.crm.transport.test_error_classes import CONFLICTS
-from tests.support.scripted_hubspot import RecordedRequest, batch_response, json_response
+from tests.support.hubspot.scripted_hubspot import RecordedRequest, batch_response, json_response
 
 BAD = "2"
 

@@ -5,7 +5,7 @@ import pytest
 from spokes.crm.transport.client import HubSpotClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.token_info import token_info
-from tests.support.scripted_hubspot import ScriptedHubSpot, json_response
+from tests.support.hubspot.scripted_hubspot import ScriptedHubSpot, json_response
 
 
 @pytest.mark.parametrize(

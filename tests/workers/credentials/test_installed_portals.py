@@ -29,9 +29,9 @@ from spokes.portals.tokens import Tokens
 from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
-from tests.support.app_installs import install_app
 from tests.support.deployment import ROOT
 from tests.support.events import event, recorded
+from tests.support.hubspot.app_installs import install_app
 from tests.workers.harness import KEYS, PORTAL
 from workers.credentials.installed_portals import InstalledPortals
 from workers.delivery.missing_credentials import MissingCredentials
@@ -172,7 +172,7 @@ async def test_events_before_the_install_are_parked_and_run_after_it(
 async def test_install_that_is_queued_before_its_tokens_are_stored_is_no_alert(
     app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
 ) -> None:
-    app_environ["HANDLERS"] = "tests.support.portal_event_handlers"
+    app_environ["HANDLERS"] = "tests.support.handlers.portal_events"
     settings = Settings.from_env(app_environ)
     assert await queue_portal_event(PORTAL_INSTALLED, INSTALLED, occurred_at=1, settings=settings, redis=redis)
     assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]

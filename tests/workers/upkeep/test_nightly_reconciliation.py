@@ -18,7 +18,7 @@ from spokes.crm.services import CRM
 from spokes.gaps.ledger import GapLedger
 from spokes.routing import load_router
 from spokes.simulator.app import Simulator
-from tests.support.yesterday import create_contacts, hubspot_of_yesterday
+from tests.support.hubspot.yesterday import create_contacts, hubspot_of_yesterday
 from workers.upkeep.nightly_reconciliation import NightlyReconciliation
 
 TYPES = len(tuple(plans_of(load_router("handlers").registrations)))

@@ -17,7 +17,7 @@ from spokes.portals.lifecycles import Lifecycle, note_lifecycles
 from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore
 from spokes.privacy.redis_data import queued_deliveries
 from spokes.simulator.app import Simulator
-from tests.support.app_installs import install_app
+from tests.support.hubspot.app_installs import install_app
 from workers.credentials.installed_portals import InstalledPortals
 from workers.upkeep import portal_uninstalls
 from workers.upkeep.portal_lifecycles import apply_lifecycles
@@ -33,7 +33,7 @@ def app_settings(environ: dict[str, str], hubspot: Simulator, database_url: str)
     """The settings of an app whose handlers register for uninstalls."""
     app = {
         "HUBSPOT_CLIENT_ID": hubspot.config.oauth.client_id, "HUBSPOT_CLIENT_SECRET": hubspot.config.client_secret,
-        "HUBSPOT_API_URL": hubspot.url, "SECRETS_KEY": "s" * 32, "HANDLERS": "tests.support.portal_event_handlers",
+        "HUBSPOT_API_URL": hubspot.url, "SECRETS_KEY": "s" * 32, "HANDLERS": "tests.support.handlers.portal_events",
         "DATABASE_URL": database_url,
     }  # fmt: skip
     return Settings.from_env(environ | app)

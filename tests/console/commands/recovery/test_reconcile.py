@@ -15,7 +15,7 @@ from spokes.core import clock
 from spokes.core.settings import Settings
 from spokes.simulator.app import Simulator
 from tests.support.command_line import CompletedCommand, spokes
-from tests.support.yesterday import create_contacts, hubspot_of_yesterday
+from tests.support.hubspot.yesterday import create_contacts, hubspot_of_yesterday
 
 QUICK = {"HUBSPOT_SEARCH_LIMIT": "1000", "HUBSPOT_RATE_LIMIT": "10000"}
 

@@ -22,7 +22,7 @@ from spokes.simulator.config import OAuthConfig, SimulatorConfig
 from spokes.simulator.demo import free_port, wait_until_ready
 from tests.support.console_visitor import KEY
 from tests.support.deployment import SECRET
-from tests.support.running_processes import RunningProcesses
+from tests.support.processes.running_processes import RunningProcesses
 
 PORTALS = (701, 702, 703)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deployment import ROOT
-from tests.support.installed_wheel import Installation, environment, wait_for
+from tests.support.processes.installed_wheel import Installation, environment, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # a build, an environment, a whole deployment
 PAGE = ROOT / "docs" / "tutorial.md"

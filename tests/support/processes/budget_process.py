@@ -1,6 +1,6 @@
 """A process that calls as fast as the budget allows, and prints when each call arrived, by time.monotonic().
 
-Usage: python tests/support/budget_process.py <redis url> <limit> <window s> <latency s> <lasts s>
+Usage: python tests/support/processes/budget_process.py <redis url> <limit> <window s> <latency s> <lasts s>
 It prints `ready`, then reads its start time from stdin, in seconds of time.monotonic(), which all processes share.
 """
 

@@ -12,7 +12,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from spokes.simulator.property_definition import PropertyDefinition
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 RECORDED: list[dict[str, Any]] = orjson.loads(Path(__file__).with_name("recorded_answers.json").read_bytes())
 OWN_PROPERTIES = {

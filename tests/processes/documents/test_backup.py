@@ -20,8 +20,8 @@ from spokes.simulator.app import Simulator
 from tests.support.command_line import spokes_process
 from tests.support.deployment import KEY, ROOT
 from tests.support.events import record
+from tests.support.processes.worker_processes import Workers, final_outcomes, queue, until
 from tests.support.redis_server import free_port
-from tests.support.worker_processes import Workers, final_outcomes, queue, until
 
 _PAGE = (ROOT / "docs/backup.md").read_text(encoding="utf-8")
 _BLOCKS = {language.strip(): commands for language, commands in re.findall(r"```sh(.*?)\n(.*?)```", _PAGE, re.DOTALL)}

@@ -13,7 +13,7 @@ from spokes.simulator.webhooks import signing
 from spokes.simulator.webhooks.delivery_log import DeliveryState
 from spokes.simulator.webhooks.retry_schedule import retry_delay_s
 from spokes.simulator.webhooks.sender import NoTarget
-from tests.support.probe import ReceivedRequest, TargetProbe
+from tests.support.hubspot.probe import ReceivedRequest, TargetProbe
 
 PUBLIC = "https://hooks.example.com/webhooks/hubspot"
 PORTAL = PortalConfig().portal_id

@@ -15,7 +15,7 @@ from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig, Subsc
 from spokes.simulator.demo import free_port, wait_until_ready
 from tests.support.deployment import PUBLIC_URL, SECRET
 from tests.support.events import recorded
-from tests.support.running_processes import RunningProcesses
+from tests.support.processes.running_processes import RunningProcesses
 
 IMPORT = ChangeSource("IMPORT", "importId:1")
 IMPORTS, INTERACTIVE = 500, 5

@@ -3,7 +3,7 @@
 import pytest
 
 from spokes.simulator.app import Simulator
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 
 async def create(call: Caller, type_: str = "contacts", **properties: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from spokes.simulator.__main__ import build_config, build_parser
 from spokes.simulator.app import Simulator
 from spokes.simulator.own_properties import UnknownProperties
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 CONTACTS = "/crm/v3/objects/contacts"
 PROPERTIES = "/crm/v3/properties/contacts"

@@ -32,9 +32,9 @@ from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig, Subsc
 from spokes.simulator.demo import wait_until_ready
 from spokes.subscriptions.subscribed_events import parse_event
 from tests.support.deployment import PUBLIC_URL, SECRET, TOKEN
+from tests.support.hubspot.yesterday import create_contacts, hubspot_of_yesterday
+from tests.support.processes.running_processes import RunningProcesses
 from tests.support.redis_server import free_port, own_server
-from tests.support.running_processes import RunningProcesses
-from tests.support.yesterday import create_contacts, hubspot_of_yesterday
 
 pytestmark = pytest.mark.slow
 CONTACTS = 3_000

@@ -7,7 +7,7 @@ import pytest
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from spokes.simulator.portal import TokenState
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 READER = PortalConfig(
     portal_id=2, token="reader", scopes=frozenset({"oauth", "crm.objects.contacts.read"}), time_zone="Asia/Tokyo"

@@ -1,6 +1,8 @@
 """A process that gets the access tokens of portals at once, and prints a line for each: portal, then the outcome.
 
-Usage: python tests/support/token_process.py <redis url> <database address> <api url> <client secret> <key> <portal>...
+Usage: python tests/support/processes/token_process.py <redis url> <database address> <api url> <client secret> <key>
+<portal>...
+
 It prints `ready`, then waits for a line on stdin.
 """
 

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from tests.support.deployment import ROOT
-from tests.support.installed_wheel import Installation, wait_for
+from tests.support.processes.installed_wheel import Installation, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # a build, an environment, a whole deployment
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()

@@ -15,7 +15,7 @@ from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency
 from tests.support.events import event
-from tests.support.worker_processes import Workers, final_outcomes, queue, until
+from tests.support.processes.worker_processes import Workers, final_outcomes, queue, until
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from spokes.simulator.changes import USER, AssociationSpec, ObjectRef
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription
 from spokes.simulator.crm.association_types import HUBSPOT_DEFINED
 from spokes.simulator.crm.records import CrmRecord
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 HEAD = ["eventId", "subscriptionId", "portalId", "appId", "occurredAt", "subscriptionType", "attemptNumber"]
 MERGE = ["primaryObjectId", "mergedObjectIds", "newObjectId", "numberOfPropertiesMoved"]

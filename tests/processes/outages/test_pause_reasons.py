@@ -10,8 +10,8 @@ from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.portal import TokenState
-from tests.processes.test_partial_outage import alerts, outcomes, queue, until
-from tests.processes.test_partial_outage import worker as worker  # noqa: PLC0414 - a fixture
+from tests.processes.outages.test_partial_outage import alerts, outcomes, queue, until
+from tests.processes.outages.test_partial_outage import worker as worker  # noqa: PLC0414 - a fixture
 
 PORTAL = 50112233
 EVENTS = 12

@@ -23,8 +23,8 @@ from spokes.simulator.app import Simulator
 from tests.support.command_line import CompletedCommand, spokes
 from tests.support.deployment import KEY
 from tests.support.events import append_records, record
+from tests.support.processes.worker_processes import Workers, queue, until
 from tests.support.redis_server import own_server
-from tests.support.worker_processes import Workers, queue, until
 
 PORTAL = 50112233
 SECRETS_KEY = "secrets-key-for-tests-5b1f0c7e9a3d2846"

@@ -17,7 +17,7 @@ from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from tests.support.events import event, recorded
-from tests.support.running_processes import RunningProcesses
+from tests.support.processes.running_processes import RunningProcesses
 
 PORTAL = 50112233
 BEFORE, LATER = 8, 30
@@ -36,7 +36,7 @@ def worker(environ: dict[str, str], hubspot: Simulator, processes: RunningProces
     """A worker that retries soon, so that failures in a row take seconds."""
     more = {
         "HUBSPOT_API_URL": hubspot.url, "DATABASE_URL": "postgres://127.0.0.1:1/none",
-        "HANDLERS": "tests.support.outage_handlers", "RETRY_SCHEDULE_S": "1,1,1,1,1,1,1,1",
+        "HANDLERS": "tests.support.handlers.one_call_each", "RETRY_SCHEDULE_S": "1,1,1,1,1,1,1,1",
     }  # fmt: skip
     processes.start("workers", {**environ, **more})
 

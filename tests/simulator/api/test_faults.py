@@ -10,7 +10,7 @@ import pytest
 from spokes.simulator.api.faults import Fault, FaultBody, draw_latency_s
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 CONTACTS = "/crm/v3/objects/contacts"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 SEARCH = "/crm/v3/objects/deals/search"
 

@@ -16,7 +16,7 @@ from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription,
 from spokes.simulator.demo import free_port, wait_until_ready
 from tests.support.deployment import PUBLIC_URL, SECRET
 from tests.support.events import recorded
-from tests.support.running_processes import RunningProcesses
+from tests.support.processes.running_processes import RunningProcesses
 
 PORTALS = (50112233, 99887766)
 PHONES = {50112233: "(415) 555-2671", 99887766: "(415) 555-2672"}

@@ -3,7 +3,7 @@
 import pytest
 
 from spokes.simulator.app import Simulator
-from tests.support.probe import Caller
+from tests.support.hubspot.probe import Caller
 
 OBJECTS = "/crm/v3/objects/contacts"
 
