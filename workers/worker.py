@@ -64,8 +64,8 @@ from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claim_gate import MEASURE_EVERY_S as GATE_EVERY_S
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
+from workers.queue.lease_thread import LeaseThread
 from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
-from workers.queue.leases_while_blocked import LeasesWhileBlocked
 from workers.queue.progress import deadline_s, long_running
 from workers.queue.room import Room
 from workers.upkeep import schedule
@@ -153,17 +153,13 @@ def build_worker(  # noqa: PLR0915 - one part a line
             opening.push_async_callback(totals.close)
             registrations = RegistrationTimes(redis, router)
             opening.push_async_callback(registrations.close)
-            watchdog = opening.enter_context(_watchdog(settings, router, redis, trace))
+            opening.enter_context(_watchdog(settings, router, redis, trace))
 
-            def leases() -> list[Lease]:
-                return [*worker.leases(), *parts.leases()]
-
-            opening.enter_context(
-                LeasesWhileBlocked(settings, leases, LEASE_MS, parts.lease_renewed, is_blocked=watchdog.is_blocked)
-            )
+            renewal = LeaseRenewal(redis, partial(_leases, worker, parts), LEASE_MS, parts.lease_renewed)
+            opening.enter_context(LeaseThread(settings, renewal))
             background = Background(outage, AlertEpisodes(redis).report_once)
             opening.push_async_callback(background.close)
-            background.every(RENEW_EVERY_S, "leases", LeaseRenewal(redis, leases, LEASE_MS, parts.lease_renewed).renew)
+            background.every(RENEW_EVERY_S, "leases", renewal.renew)
             background.every(GATE_EVERY_S, "claim gate", gate.measure)
             background.every(FLUSH_EVERY_S, "metric totals", partial(flush_with_history, redis, totals))
             background.every(RECORD_EVERY_S, "registrations", registrations.record)
@@ -269,6 +265,10 @@ def _watch_portals(background: Background, directory: PortalDirectory | None, pr
     background.every(PROFILES_EVERY_S, "portal settings", read_profiles)
     if directory is not None:
         background.every(REFRESH_PORTALS_EVERY_S, "portals", directory.refresh)
+
+
+def _leases(worker: ArqBatchWorker, parts: WorkerParts) -> list[Lease]:
+    return [*worker.leases(), *parts.leases()]
 
 
 async def _publish_progress(settings: Settings, worker: ArqBatchWorker, parts: WorkerParts) -> None:

@@ -73,7 +73,7 @@ class Watchdog:
     ) -> None:
         self._stopped.set()
 
-    def is_blocked(self) -> bool:
+    def _is_blocked(self) -> bool:
         """Return whether the loop is blocked now."""
         return self._blocked_s >= _MAX_BLOCKED_S
 
@@ -85,7 +85,7 @@ class Watchdog:
             now = time.monotonic()
             self._blocked_s += min(now - checked_at, 2 * _CHECK_EVERY_S)
             checked_at = now
-            if not self.is_blocked():
+            if not self._is_blocked():
                 has_alerted = False
                 self._ping()
                 if now - armed_at > _ARM_EVERY_S:

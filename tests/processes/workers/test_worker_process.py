@@ -45,6 +45,26 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_within_ten_seconds(
     assert time.monotonic() - killed_at < 10
 
 
+@pytest.mark.slow
+async def test_worker_that_was_stopped_writes_nothing_after_its_leases_have_lapsed(
+    redis: Redis, hubspot: Simulator, workers: Workers
+) -> None:
+    hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(2_000)))
+    await queue(redis, hubspot)
+    stopped = workers.start()
+    await until("called", redis=redis, hubspot=hubspot)
+    stopped.send_signal(signal.SIGSTOP)
+    other = workers.start()
+    await until("resolved", redis=redis, hubspot=hubspot)
+    other.terminate()  # so that nothing but the stopped worker can write from now on
+    await asyncio.to_thread(other.wait, 25)
+    stopped.send_signal(signal.SIGCONT)
+    stopped.terminate()
+    await asyncio.to_thread(stopped.wait, 25)
+    assert await final_outcomes(redis) == ["processed"]
+    assert len(hubspot.requests.find(path="*/contacts/batch/update")) == 1
+
+
 async def test_terminated_worker_finishes_its_jobs(redis: Redis, hubspot: Simulator, workers: Workers) -> None:
     hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(1000)))
     await queue(redis, hubspot)

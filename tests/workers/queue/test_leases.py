@@ -1,15 +1,15 @@
 """workers.queue.leases: which leases are renewed."""
 
 import time
-from collections.abc import Callable
 
 import pytest
 from redis.asyncio import Redis
 
+from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from workers.lanes.lane_manager import LEASE_MS
 from workers.queue import leases
-from workers.queue.leases_while_blocked import LeasesWhileBlocked
+from workers.queue.lease_thread import LeaseThread
 
 _SHORT_LEASE_MS = 600
 
@@ -45,39 +45,74 @@ async def test_more_leases_than_fit_into_one_call_are_renewed(redis: Redis) -> N
     assert await renewed_keys(redis, held) == [lease.key for lease in held]
 
 
-def renew_while_blocked(
-    environ: dict[str, str], held: Callable[[], list[leases.Lease]], renewed: list[str], *, is_blocked: bool = True
-) -> LeasesWhileBlocked:
-    return LeasesWhileBlocked(
-        Settings.from_env(environ),
-        held,
-        _SHORT_LEASE_MS,
-        lambda lease, _: renewed.append(lease.key),
-        is_blocked=lambda: is_blocked,
-        every_s=0.1,
-    )
+@pytest.fixture
+def renewed() -> list[str]:
+    """Keys of leases that were renewed."""
+    return []
 
 
-@pytest.mark.parametrize("is_blocked", [True, False])
-async def test_thread_renews_leases_only_while_the_loop_is_blocked(
-    redis: Redis, environ: dict[str, str], is_blocked: bool
-) -> None:
+@pytest.fixture
+async def renewal(redis: Redis, renewed: list[str]) -> leases.LeaseRenewal:
+    """The event loop's renewal, which is late; of the lease `held`."""
     await redis.set("held", "one", px=_SHORT_LEASE_MS)
-    renewed: list[str] = []
-    with renew_while_blocked(environ, lambda: [leases.Lease("held", "one")], renewed, is_blocked=is_blocked):
+    held = [leases.Lease("held", "one"), leases.Lease("lapsed", "one", may_reacquire=True)]
+    renewal = leases.LeaseRenewal(redis, lambda: held, _SHORT_LEASE_MS, lambda lease, _: renewed.append(lease.key))
+    renewal.renewed_at -= 1.0
+    return renewal
+
+
+def lease_thread(environ: dict[str, str], renewal: leases.LeaseRenewal) -> LeaseThread:
+    return LeaseThread(Settings.from_env(environ), renewal, late_s=0.2, check_every_s=0.05)
+
+
+async def test_thread_renews_leases_while_the_loop_is_blocked(
+    redis: Redis, environ: dict[str, str], renewal: leases.LeaseRenewal, renewed: list[str]
+) -> None:
+    with lease_thread(environ, renewal):
         time.sleep(2 * _SHORT_LEASE_MS / 1000)  # noqa: ASYNC251 - as a handler does
-    assert (await redis.exists("held"), set(renewed)) == ((1, {"held"}) if is_blocked else (0, set()))
+    assert (await redis.exists("held"), set(renewed)) == (1, {"held"})
 
 
-async def test_thread_reacquires_no_lease(redis: Redis, environ: dict[str, str]) -> None:
-    renewed: list[str] = []
-    with renew_while_blocked(environ, lambda: [leases.Lease("lapsed", "one", may_reacquire=True)], renewed):
+async def test_thread_leaves_leases_to_a_loop_that_renews_them_in_time(
+    environ: dict[str, str], renewal: leases.LeaseRenewal, renewed: list[str]
+) -> None:
+    renewal.renewed_at += 3600
+    with lease_thread(environ, renewal):
         time.sleep(0.5)  # noqa: ASYNC251 - as above
-    assert (await redis.exists("lapsed"), renewed) == (0, [])
+    assert renewed == []
 
 
-async def test_thread_reads_leases_again_that_the_loop_has_just_changed(redis: Redis, environ: dict[str, str]) -> None:
-    await redis.set("held", "one", px=60_000)
+async def test_thread_renews_leases_while_the_loop_waits_for_a_connection(
+    redis: Redis, environ: dict[str, str], renewal: leases.LeaseRenewal
+) -> None:
+    """Other calls of the worker may use all of them, and a stalled one is noticed late."""
+    client = redis_client(Settings.from_env(environ), max_connections=1, timeout_s=20)
+    waiting = renewal.over(client, renewal.leases)
+    waiting.renewed_at -= 1.0
+    connection = await client.connection_pool.get_connection("GET")
+    try:
+        with lease_thread(environ, waiting):
+            with pytest.raises(TimeoutError):
+                await waiting.renew()
+            assert await redis.exists("held")
+            await client.connection_pool.release(connection)
+            await waiting.renew()  # the pool gives its connection again
+    finally:
+        await client.aclose()
+
+
+async def test_thread_reacquires_no_lease(
+    redis: Redis, environ: dict[str, str], renewal: leases.LeaseRenewal, renewed: list[str]
+) -> None:
+    with lease_thread(environ, renewal):
+        time.sleep(0.5)  # noqa: ASYNC251 - as above
+    assert (await redis.exists("lapsed"), set(renewed)) == (0, {"held"})
+
+
+async def test_thread_reads_leases_again_that_the_loop_has_just_changed(
+    redis: Redis, environ: dict[str, str], renewal: leases.LeaseRenewal, renewed: list[str]
+) -> None:
+    await redis.persist("held")
     calls: list[int] = []
 
     def held() -> list[leases.Lease]:
@@ -86,7 +121,7 @@ async def test_thread_reads_leases_again_that_the_loop_has_just_changed(redis: R
             raise RuntimeError("dictionary changed size during iteration")
         return [leases.Lease("held", "one")]
 
-    renewed: list[str] = []
-    with renew_while_blocked(environ, held, renewed):
+    renewal.leases = held
+    with lease_thread(environ, renewal):
         time.sleep(0.5)  # noqa: ASYNC251 - as above
     assert set(renewed) == {"held"}
