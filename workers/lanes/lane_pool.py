@@ -7,7 +7,7 @@ more are started for portals that use less than their share: the blocked handler
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import structlog
 
@@ -198,6 +198,9 @@ class LanePool:
                     del self._running[portal_id]
                 else:
                     self._running[portal_id] -= 1
+        # At once, and not when the loop calls back: tasks that end together would each count the others, and all would
+        # end as one too many, with lanes ready and nothing to wake another task.
+        self._tasks.discard(cast("asyncio.Task[None]", task))
 
     def _check_ready(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._check_is_due = False

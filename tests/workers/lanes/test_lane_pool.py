@@ -10,12 +10,15 @@ from workers.lanes.lanes import Lane
 
 
 class Work:
-    """A pool of at most two tasks, and the lanes that it ran; lanes whose key begins with "slow" wait for `go_on`."""
+    """A pool of two tasks by default, and the lanes that it ran.
 
-    def __init__(self) -> None:
+    Lanes whose key begins with "slow" wait for `go_on`; those whose key begins with "held" do not end.
+    """
+
+    def __init__(self, max_tasks: int = 2) -> None:
         self.ready = ReadyLanes()
         self.awaited = 0
-        self.pool = LanePool(self.ready, max_tasks=2, awaited=lambda: self.awaited)
+        self.pool = LanePool(self.ready, max_tasks=max_tasks, awaited=lambda: self.awaited)
         self.started: list[str] = []
         self.tasks: set[asyncio.Task[None] | None] = set()
         self.go_on = asyncio.Event()
@@ -25,10 +28,16 @@ class Work:
         self.tasks.add(asyncio.current_task())
         if lane.key.startswith("slow"):
             await self.go_on.wait()
+        elif lane.key.startswith("held"):
+            await asyncio.Event().wait()
 
     async def put(self, *lane_keys: str) -> None:
         """Make lanes ready, and let the pool run."""
         self.ready.put(Lane(key, "token", 0.0) for key in lane_keys)
+        await self.let_run()
+
+    async def let_run(self) -> None:
+        """Let the pool run."""
         for _ in range(10):
             await asyncio.sleep(0)
 
@@ -36,6 +45,15 @@ class Work:
 @pytest.fixture
 async def work() -> AsyncIterator[Work]:
     work = Work()
+    work.pool.start(work.work_lane)
+    yield work
+    await work.pool.close()
+
+
+@pytest.fixture
+async def wide() -> AsyncIterator[Work]:
+    """Return the same with a pool of 32 tasks."""
+    work = Work(max_tasks=32)
     work.pool.start(work.work_lane)
     yield work
     await work.pool.close()
@@ -73,6 +91,18 @@ async def test_at_most_four_times_the_limit_wait_for_answers(work: Work) -> None
         await work.put()
     assert work.pool.extra_tasks == 8
     assert len(work.started) == 10
+
+
+async def test_tasks_that_end_together_leave_as_many_as_are_allowed_to_the_ready_lanes(wide: Work) -> None:
+    wide.awaited = 10
+    await wide.put(*(f"slow {number}" for number in range(20)), *(f"held {number}" for number in range(40)))
+    for _ in range(10):
+        await wide.let_run()
+    assert len(wide.started) == 42
+    wide.awaited = 0
+    wide.go_on.set()
+    await wide.let_run()  # the pool is not woken: no lane becomes ready
+    assert len(wide.started) == 42 + 10
 
 
 async def test_lane_that_is_ready_later_is_run(work: Work) -> None:
