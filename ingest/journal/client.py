@@ -4,7 +4,7 @@ Source: HubSpot's API specification "Webhooks Journal", and its docs of the same
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -17,7 +17,14 @@ from yarl import URL
 
 from ingest.journal.app_token import CachedAppToken
 from ingest.journal.call_limit import READS_PER_S, CallLimit
-from ingest.journal.errors import FILE_GONE, JournalRefused, JournalUnavailable, OffsetUnknown
+from ingest.journal.errors import (
+    FILE_BROKEN,
+    FILE_GONE,
+    JournalRefused,
+    JournalUnavailable,
+    OffsetUnknown,
+    UnreadableLocation,
+)
 from spokes.core.json_fields import read_scalar_text, read_text
 from spokes.core.settings import Settings
 from spokes.crm.transport.error_mapping import parse_retry_after
@@ -62,11 +69,23 @@ class JournalClient:
 
     async def earliest(self) -> PageLocation | None:
         """Return the oldest page that is kept, None if there is none; see `next_after`."""
-        return await self._read_known("/earliest")
+        try:
+            return await self._read("/earliest")
+        except OffsetUnknown:
+            return None
 
     async def latest(self) -> PageLocation | None:
-        """Return the newest page, None if there is none; see `next_after`."""
-        return await self._read_known("/latest")
+        """Return the newest page, None if there is none.
+
+        Raises:
+            JournalRefused, JournalUnavailable: HubSpot gives no page; never UnreadableLocation.
+        """
+        try:
+            return await self._read("/latest")
+        except OffsetUnknown:
+            return None
+        except UnreadableLocation as error:
+            raise JournalUnavailable(error.code) from None
 
     async def pages_after(self, offset: str) -> list[PageLocation]:
         """Return the pages behind an offset, or with the empty text the earliest ones; none if HubSpot lists not all.
@@ -74,22 +93,43 @@ class JournalClient:
         Raises:
             JournalRefused, JournalUnavailable: HubSpot does not answer as it should.
         """
-        start = f"{quote(offset, safe='')}/next" if offset else "earliest"
         for _ in range(_LIST_TRIES):
-            try:
-                fields = _fields(await self._read_body(f"/batch/{start}/{_BATCH}") or b"{}")
-            except OffsetUnknown:
-                break
-            results = fields.get("results")
-            if isinstance(results, list) and not fields.get("errors"):
-                return [self._location(each, offset) for each in results if isinstance(each, dict)]
+            with suppress(UnreadableLocation):
+                try:
+                    results, is_complete = await self._list(offset)
+                except OffsetUnknown:
+                    break
+                if is_complete:
+                    return [self._location(each, offset) for each in results]
         return []
+
+    async def first_listed_after(self, offset: str) -> PageLocation | None:
+        """Return the first page behind an offset of which HubSpot's list says where it is; None without one.
+
+        Raises:
+            JournalRefused, JournalUnavailable: HubSpot does not answer.
+        """
+        with suppress(OffsetUnknown, UnreadableLocation):
+            for each in (await self._list(offset))[0]:
+                with suppress(UnreadableLocation):
+                    return self._location(each, offset)
+        return None
+
+    async def _list(self, offset: str) -> tuple[list[Mapping[str, object]], bool]:
+        """Return HubSpot's list of the pages behind an offset, and whether it is complete."""
+        start = f"{quote(offset, safe='')}/next" if offset else "earliest"
+        fields = _fields(await self._read_body(f"/batch/{start}/{_BATCH}") or b"{}")
+        results = fields.get("results")
+        if not isinstance(results, list):
+            return [], False
+        return [each for each in results if isinstance(each, dict)], not fields.get("errors")
 
     async def next_after(self, offset: str) -> PageLocation | None:
         """Return the page behind an offset, None if there is none yet.
 
         Raises:
             OffsetUnknown: HubSpot says so; perhaps only because there is nothing behind it.
+            UnreadableLocation: its answer does not say where the page is.
             JournalRefused, JournalUnavailable: HubSpot gives no page.
         """
         return await self._read(f"/offset/{quote(offset, safe='')}/next", offset)
@@ -98,7 +138,8 @@ class JournalClient:
         """Yield the file of a page in chunks; the request carries no token.
 
         Raises:
-            JournalUnavailable: the address has expired, or the file is not complete.
+            JournalUnavailable: the address has expired (FILE_GONE), the file is not complete or not encoded as it says
+                (FILE_BROKEN), or its server does not answer.
         """
         try:
             async with self._session.get(
@@ -110,6 +151,8 @@ class JournalClient:
                     raise _unavailable(response)
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     yield chunk
+        except aiohttp.ClientPayloadError:
+            raise JournalUnavailable(FILE_BROKEN) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             raise JournalUnavailable("file_connection") from None
 
@@ -121,12 +164,6 @@ class JournalClient:
         except JournalUnavailable:
             return False
         return True
-
-    async def _read_known(self, path: str) -> PageLocation | None:
-        try:
-            return await self._read(path)
-        except OffsetUnknown:
-            return None
 
     async def _read(self, path: str, offset: str = "") -> PageLocation | None:
         body = await self._read_body(path)
@@ -159,14 +196,18 @@ class JournalClient:
                 while len(body) < _MAX_LOCATION_BYTES and (more := await response.content.read(_MAX_LOCATION_BYTES)):
                     body += more
                 return response.status, body, _unavailable(response)
+        except aiohttp.ClientPayloadError:  # not encoded as it says, or it ends early
+            raise UnreadableLocation from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             raise JournalUnavailable("connection") from None
 
     def _location(self, fields: Mapping[str, object], asked_for: str) -> PageLocation:
         offset, url = read_scalar_text(fields.get("currentOffset")), read_text(fields.get("url"))
         is_allowed = url is not None and url.startswith(("https://", "http://") if self._allows_http else "https://")
-        if not offset or len(offset) > _MAX_OFFSET_LENGTH or url is None or not is_allowed:
-            raise JournalUnavailable("unreadable_response")
+        if not offset or len(offset) > _MAX_OFFSET_LENGTH:
+            raise UnreadableLocation
+        if url is None or not is_allowed:
+            raise UnreadableLocation(offset)
         return PageLocation(offset, url, asked_for)
 
 
@@ -174,7 +215,7 @@ def _fields(body: bytes) -> dict[str, object]:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise JournalUnavailable("unreadable_response") from None
+        raise UnreadableLocation from None
     return fields if isinstance(fields, dict) else {}
 
 

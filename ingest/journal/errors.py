@@ -5,6 +5,7 @@ from typing import Final
 from spokes.core.errors import SpokesError
 
 FILE_GONE: Final = "file_gone"  # the code of a file that its address does not lead to
+FILE_BROKEN: Final = "file_broken"  # of one that ends early, or is not encoded as it says
 
 
 class JournalError(SpokesError):
@@ -25,6 +26,14 @@ class JournalUnavailable(JournalError):
     def __init__(self, code: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(code)
         self.retry_after_s = retry_after_s
+
+
+class UnreadableLocation(JournalUnavailable):
+    """HubSpot's answer does not say where a page is; `offset` is that of the page, empty if the answer has none."""
+
+    def __init__(self, offset: str = "") -> None:
+        super().__init__("unreadable_response")
+        self.offset = offset
 
 
 class JournalRefused(JournalError):

@@ -14,7 +14,8 @@ import structlog
 from redis.asyncio import Redis
 
 from ingest.journal.client import JournalClient, PageLocation
-from ingest.journal.errors import FILE_GONE, JournalError, JournalRefused, JournalUnavailable, OffsetUnknown
+from ingest.journal.errors import JournalError, JournalRefused, JournalUnavailable, OffsetUnknown, UnreadableLocation
+from ingest.journal.lost_pages import LostPages
 from ingest.journal.page_intake import PageIntake
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
@@ -39,7 +40,6 @@ _COMPARE_EVERY: Final = (
     15  # answers of "nothing new": then the newest page is compared, because an old offset may get them
 )
 _UNREADABLE_TRIES: Final = 3
-_GONE_TRIES: Final = 10  # each with a new address; with the waits in between, two to four minutes
 _JOURNAL_KEEPS_MS: Final = 72 * 3_600_000
 _LOST_MARGIN_MS: Final = 300_000  # by which HubSpot's clock may be behind ours, and events before their page
 _MOST_RESTARTS: Final = 2  # in a row: the second tells a lapse of HubSpot's from an offset that stays unknown
@@ -57,7 +57,7 @@ class JournalReader:
         self._lease = LeaderLock(redis, JOURNAL_READER, lease_ms=LEASE_MS)
         self._failures = 0
         self._unreadable = 0  # how often the next page was no page
-        self._gone: tuple[str, int] = ("", 0)  # the offset of a page without a file, and how often it had none
+        self._lost_pages = LostPages(client)
         self._nothing_new = 0  # answers in a row; the first one is compared
         self._is_refused = True  # until HubSpot has answered: an earlier process may have begun the alert
 
@@ -99,6 +99,8 @@ class JournalReader:
                 wait_s = await self._read_page(cursor, location)
         except OffsetUnknown as error:
             wait_s = await self._restart(cursor, error)
+        except UnreadableLocation as error:
+            return await self._on_unreadable(cursor, error)
         except JournalRefused as error:
             return await self._on_refused(error)
         except (JournalUnavailable, QueueUnavailable) as error:
@@ -182,7 +184,7 @@ class JournalReader:
             published_at = None
             await self._intake.keep_unread(self._client.file(location))
         except JournalUnavailable as error:
-            if error.code == FILE_GONE and await self._is_lost(location):
+            if await self._lost_pages.is_file_lost(location, error.code):
                 return await self._skip(cursor, location)
             raise
         self._unreadable = 0
@@ -196,26 +198,32 @@ class JournalReader:
         JOURNAL_PAGES.inc()
         return 0.0
 
-    async def _is_lost(self, location: PageLocation) -> bool:
-        """Return whether the file of a page is gone for good: again and again, while that of the newest page is there.
-
-        If no file is there, something is wrong with all of them, and skipping pages would lose what comes back.
-        """
-        offset, times = self._gone
-        times = times + 1 if offset == location.offset else 1
-        self._gone = (location.offset, times)
-        if times < _GONE_TRIES:
-            return False
-        newest = await self._client.latest()
-        return newest is not None and newest.offset != location.offset and await self._client.has_file(newest)
+    async def _on_unreadable(self, cursor: Cursor, error: UnreadableLocation) -> float:
+        """Try again, or go on elsewhere if the page behind the cursor is lost."""
+        try:
+            location = await self._lost_pages.find_behind(cursor.offset, error)
+            if location is None:
+                return self._backoff_s(error)
+            if not location.url:
+                return await self._skip(cursor, location)
+            return await self._read_page(replace(cursor, lost_since=await self._report_lost(cursor)), location)
+        except JournalRefused as refusal:
+            return await self._on_refused(refusal)
+        except (JournalUnavailable, QueueUnavailable) as unavailable:
+            return self._backoff_s(unavailable)
 
     async def _skip(self, cursor: Cursor, location: PageLocation) -> float:
         """Go on behind a page that is lost; when the next page is read, the gap between them is reported."""
+        since = await self._report_lost(cursor)
+        await self._move(cursor, Cursor(location.offset, cursor.read_until, since, cursor.restarts, location.asked_for))
+        return 0.0
+
+    async def _report_lost(self, cursor: Cursor) -> int:
+        """Alert that the page behind the cursor is lost; return since when entries are missing (epoch ms)."""
         now = clock.now_ms()
         since = cursor.lost_since or max(1, (cursor.read_until or now - _JOURNAL_KEEPS_MS) - _LOST_MARGIN_MS)
         await self._episodes.report_once(Alert.JOURNAL_PAGE_LOST, level="critical", since=since)
-        await self._move(cursor, Cursor(location.offset, cursor.read_until, since, cursor.restarts, location.asked_for))
-        return 0.0
+        return since
 
     async def _report_gap(self, since: int, until: int) -> None:
         await self._intake.proofs.forget()

@@ -141,7 +141,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
         "`spokes gaps list` shows whether anything was published that the journal has deleted.",
     ),
     Alert.JOURNAL_PAGE_LOST: (
-        "HubSpot names a page of the journal and does not have its file: the reader goes on without its events.",
+        (
+            "A page of the journal cannot be read: its file is gone or broken, or HubSpot does not say where it is. "
+            "The reader goes on."
+        ),
         "`spokes gaps list` names the interval; `spokes backfill` reads the records that changed in it.",
     ),
     Alert.CLAIMS_STOPPED: (

@@ -27,6 +27,7 @@ class FaultBody(StrEnum):
     EMPTY = "empty"
     NON_UTF8 = "non_utf8"
     TRUNCATED_JSON = "truncated_json"
+    BAD_GZIP = "bad_gzip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def fault_content(fault: Fault, status: int) -> tuple[bytes, str]:
             return b"<html>\xe9chec \xff\xfe</html>", "text/html"
         case FaultBody.TRUNCATED_JSON:
             return orjson.dumps(injected_error_body(status))[:-9], "application/json"
-        case FaultBody.HUBSPOT:
+        case FaultBody.HUBSPOT | FaultBody.BAD_GZIP:  # the header of the latter says that it is compressed
             return orjson.dumps(injected_error_body(status)), "application/json"
 
 

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from spokes.simulator.api.call import Call, Endpoint, EndpointResponse
-from spokes.simulator.api.faults import Fault, Faults, draw_latency_s, fault_content
+from spokes.simulator.api.faults import Fault, FaultBody, Faults, draw_latency_s, fault_content
 from spokes.simulator.api.request_log import LoggedCall, RequestLog
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import Latency
@@ -222,6 +222,8 @@ def _fault_response(request: web.Request, log: LoggedCall, fault: Fault, headers
     body, content_type = fault_content(fault, fault.status)
     if fault.retry_after is not None:
         headers = {**headers, "Retry-After": fault.retry_after}
+    if fault.body is FaultBody.BAD_GZIP:
+        headers = {**headers, "Content-Encoding": "gzip"}
     return web.Response(body=body, status=fault.status, headers=headers, content_type=content_type)
 
 

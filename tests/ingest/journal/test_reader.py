@@ -456,3 +456,96 @@ async def test_newest_page_without_a_file_is_waited_for(sim: Simulator, redis: R
     while await creations(redis) < 10:
         await reader.step()
     assert len(await gaps(redis)) == 1
+
+
+UNREADABLE = (FaultBody.TRUNCATED_JSON, FaultBody.HTML, FaultBody.NON_UTF8, FaultBody.BAD_GZIP)
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+async def test_page_whose_place_cannot_be_read_is_found_in_the_list_of_pages_after_ten_tries(
+    body: FaultBody, sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(10))
+    await reader.read_all()
+    read_until = (await load_cursor(redis)).read_until
+    create(sim, *range(10, 40))
+    sim.faults.add(Fault(path="/webhooks-journal/*/next", status=200, body=body, times=10))
+    for _ in range(10):
+        await reader.step()
+    assert sum(wait > 2.0 for wait in reader.waits) >= 6
+    await reader.read_all()
+    (gap,) = await gaps(redis)  # nothing says that the first page of the list is the one that is next
+    assert isinstance(gap, MissedInterval)
+    assert gap.since < read_until < gap.until
+    assert await creations(redis) == 40
+    assert b'"journal_page_lost"' in b"".join(await redis.lrange("spokes:alerts:outbox", 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
+
+
+async def test_reader_goes_on_at_the_newest_page_if_no_list_says_where_the_next_one_is(
+    sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(40))
+    for path in ("/webhooks-journal/*/earliest", "/webhooks-journal/*/batch/*"):
+        sim.faults.add(Fault(path=path, status=200, body=FaultBody.HTML))
+    while not await gaps(redis):
+        await reader.step()
+    await reader.read_all()
+    assert await creations(redis) == 10
+    assert (await load_cursor(redis)).offset == sim.journal.store.pages()[-1].offset
+
+
+async def test_no_page_is_skipped_while_no_place_can_be_read(
+    sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(30))
+    fault = sim.faults.add(Fault(path="/webhooks-journal/*", status=200, body=FaultBody.BAD_GZIP))
+    for _ in range(15):
+        await reader.step()
+    assert (await load_cursor(redis)).offset == ""
+    sim.faults.remove(fault)
+    await reader.read_all()
+    assert (await creations(redis), await gaps(redis)) == (30, [])
+
+
+async def test_unreadable_place_of_the_newest_page_skips_nothing_while_there_is_nothing_new(
+    sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(10))
+    await reader.read_all()
+    fault = sim.faults.add(Fault(path="/webhooks-journal/*/latest", status=200, body=FaultBody.HTML))
+    for _ in range(40):
+        await reader.step()
+    create(sim, *range(10, 30))
+    sim.faults.remove(fault)
+    await reader.read_all()
+    assert (await creations(redis), await gaps(redis)) == (30, [])
+
+
+async def test_page_without_a_readable_address_is_skipped_alone(
+    sim: Simulator, redis: Redis, reader: SteppedReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(sim, *range(40))
+    second, named = sim.journal.store.pages()[1].offset, sim.journal._location
+    monkeypatch.setattr(
+        sim.journal, "_location",
+        lambda page, request: {**named(page, request), **({"url": "ftp://x"} if page.offset == second else {})},
+    )  # fmt: skip
+    while not await gaps(redis):
+        await reader.step()
+    await reader.read_all()
+    assert await creations(redis) == 30
+    assert (await load_cursor(redis)).offset == sim.journal.store.pages()[-1].offset
+
+
+@pytest.mark.parametrize(("status", "body", "tries"), [(200, FaultBody.BAD_GZIP, 10), (500, FaultBody.HUBSPOT, 30)])
+async def test_page_whose_file_stays_unreadable_is_skipped_later_than_one_without_a_file(
+    status: int, body: FaultBody, tries: int, sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, *range(30))
+    sim.faults.add(Fault(path="/journal-files/*", status=status, body=body, times=tries))
+    for _ in range(tries - 1):
+        await reader.step()
+    assert (await load_cursor(redis)).offset == ""
+    await reader.read_all()
+    assert await creations(redis) == 20
+    assert len(await gaps(redis)) == 1
