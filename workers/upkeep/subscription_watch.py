@@ -1,4 +1,4 @@
-"""Alert while events that handlers wait for do not come, and report the time in which they stopped as a gap."""
+"""Alert while events that handlers wait for do not come, and report the time without them as a gap."""
 
 from collections.abc import Collection
 from typing import Final
@@ -18,10 +18,11 @@ from spokes.subscriptions.drift.missing_subscriptions import missing_from, repor
 from spokes.subscriptions.drift.report import DriftReport, read_drift
 
 _NAMED: Final = 10
+_MISSING: Final = frozenset({DriftKind.STOPPED, DriftKind.NEVER_ARRIVED})  # no subscription is known
 
 
 async def watch_subscriptions(settings: Settings, redis: Redis, engine: AsyncEngine, episodes: AlertEpisodes) -> None:
-    """Set the state of the alert, and report what stopped since the last time.
+    """Set the state of the alert, and report what has been missing since the last time.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -38,21 +39,21 @@ async def watch_subscriptions(settings: Settings, redis: Redis, engine: AsyncEng
         Alert.SUBSCRIPTIONS_DRIFTED, is_active=bool(faults), level="warning",
         drifts=[drift.kind.value for drift in faults], subjects=subjects[:_NAMED], count=len(subjects),
     )  # fmt: skip
-    names = {subject for drift in faults if drift.kind is DriftKind.STOPPED for subject in drift.subjects}
-    await _report_stopped(settings, redis, engine, report, names)
+    names = {subject for drift in faults if drift.kind in _MISSING for subject in drift.subjects}
+    await _report_missing(settings, redis, engine, report, names)
 
 
-async def _report_stopped(
-    settings: Settings, redis: Redis, engine: AsyncEngine, report: DriftReport, stopped: Collection[str]
+async def _report_missing(
+    settings: Settings, redis: Redis, engine: AsyncEngine, report: DriftReport, missing: Collection[str]
 ) -> None:
     """Report what is not reported yet: a part that a backfill has closed since stays closed."""
     now = clock.now_ms()
     fields: dict[bytes, bytes] = await redis.hgetall(STOPPED_EVENTS)  # type: ignore[misc]  # redis-py types one class for sync and async
     reported = {name.decode(errors="replace"): read_bigint(at.decode(errors="replace")) for name, at in fields.items()}
     known = {state.name for state in report.registrations}
-    ended = {name: at for name, at in reported.items() if name not in stopped and name in known and at is not None}
-    since = missing_from(report.registrations, stopped)
-    since |= {name: at for name, at in reported.items() if name in stopped and at is not None}
+    ended = {name: at for name, at in reported.items() if name not in missing and name in known and at is not None}
+    since = missing_from(report.registrations, missing)
+    since |= {name: at for name, at in reported.items() if name in missing and at is not None}
     await report_missing(settings, redis, engine, since | ended, until=now)
     async with redis.pipeline(transaction=True) as pipeline:
         for name in reported.keys() - since.keys():

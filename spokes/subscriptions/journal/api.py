@@ -14,7 +14,7 @@ from spokes.core.json_fields import read_id
 from spokes.core.settings import Settings
 from spokes.crm.transport.error_mapping import parse_retry_after
 from spokes.portals.oauth_client import OAuthClient
-from spokes.portals.oauth_errors import OAuthError
+from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable
 from spokes.subscriptions.journal.contents import Content, Subject, content_of, is_restricted, request_body, subject_of
 from spokes.subscriptions.journal.filters import Filter
 from spokes.subscriptions.refusals import SubscriptionOutcomeUnknown, SubscriptionRefused
@@ -106,8 +106,13 @@ class JournalApi:
         await self._delete(f"/portals/{portal_id}")
 
     async def filters(self, subscription_id: int) -> dict[int, Filter]:
-        """Return the filters of a subscription by id. Raises as `list_subscriptions`."""
-        body = await self._call("GET", f"/filters/subscription/{subscription_id}")
+        """Return the filters of a subscription by id, none of one that is gone. Raises as `list_subscriptions`."""
+        try:
+            body = await self._call("GET", f"/filters/subscription/{subscription_id}")
+        except SubscriptionRefused as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return {}
+            raise
         rows = body.get("results") if isinstance(body, dict) else body
         filters: dict[int, Filter] = {}
         for row in rows if isinstance(rows, list) else ():
@@ -152,13 +157,16 @@ class JournalApi:
             elif wait_s is None:
                 break
             else:
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(max(wait_s, min(retry_after_s, _LONGEST_WAIT_S)))
         raise SubscriptionOutcomeUnknown(
             f"HubSpot does not answer {method} {path or '/'} ({failure}). Run the command again: it goes on from there."
         )
 
     async def _send(self, method: str, path: str, body: Mapping[str, object] | None) -> tuple[int, float, Any]:
-        token = await self._access_token()
+        try:
+            token = await self._access_token()
+        except OAuthUnavailable as error:
+            return 0, error.retry_after_s, {}
         try:
             async with self._session.request(
                 method,
@@ -185,9 +193,17 @@ class JournalApi:
             return status if status >= HTTPStatus.BAD_REQUEST else 0, wait_s, {}
 
     async def _access_token(self) -> str:
+        """Return the app's token.
+
+        Raises:
+            SubscriptionRefused: HubSpot refuses the app.
+            OAuthUnavailable: HubSpot cannot answer now.
+        """
         if not self._token:
             try:
                 self._token = (await self._oauth.app_token(self._scopes)).access_token.get_secret_value()
+            except OAuthUnavailable:
+                raise
             except OAuthError as error:
                 raise SubscriptionRefused(
                     f"HubSpot gives the app no token ({error.code}). Compare HUBSPOT_CLIENT_ID and "

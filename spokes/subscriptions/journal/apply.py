@@ -94,6 +94,7 @@ class _Apply:
         after = JournalLedgerEntry(entry.ours, frozenset(ours))
         if put.is_wanted:
             await self._ledger.confirm(subject, after, "changed" if remote else "created")
+            self._result.begun.append(str(subject))
         else:
             await self._ledger.forget([subject], "changed")
         self._stored[subject] = stored.id, after

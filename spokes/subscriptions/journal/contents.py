@@ -75,11 +75,16 @@ def wanted_subscriptions(events: Collection[SubscribedEvent], portals: Iterable[
     for portal_id in portals:
         for event in sorted(events):
             if not gap(event):
-                type_, actions = _ACTIONS[event.kind]
-                subject = Subject(type_, portal_id, type_id_of(event.object_type))
-                names = {event.property_name or EVERY} if event.kind == "propertyChange" else set[str]()
-                wanted[subject] = wanted.get(subject, Content()) | Content(actions, frozenset(names))
+                subject, content = subscription_for(event, portal_id)
+                wanted[subject] = wanted.get(subject, Content()) | content
     return wanted
+
+
+def subscription_for(event: SubscribedEvent, portal_id: int) -> tuple[Subject, Content]:
+    """Return the subscription of a portal that brings an event, and what it must hold for it; `gap` is empty."""
+    type_, actions = _ACTIONS[event.kind]
+    names = {event.property_name or EVERY} if event.kind == "propertyChange" else set[str]()
+    return Subject(type_, portal_id, type_id_of(event.object_type)), Content(actions, frozenset(names))
 
 
 def gap(event: SubscribedEvent) -> str:
@@ -107,6 +112,11 @@ def combined(wanted: Content, remote: Content | None, ours: Content) -> Content:
 def is_same(first: Content, second: Content) -> bool:
     """Return whether two contents cause the same entries."""
     return first.actions == second.actions and _properties(first) == _properties(second)
+
+
+def is_held(part: Content, whole: Content) -> bool:
+    """Return whether a content causes all entries of another."""
+    return part.actions <= whole.actions and (EVERY in whole.properties or part.properties <= whole.properties)
 
 
 def request_body(subject: Subject, content: Content) -> dict[str, object]:

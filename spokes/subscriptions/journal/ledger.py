@@ -35,11 +35,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class JournalLedgerEntry:
-    """What of a subscription is ours, and the ids of our filters of it."""
+    """What of a subscription is ours, and the ids of our filters of it; `changed_at` is its last change, epoch ms."""
 
     ours: Content
     filters: frozenset[int] = frozenset()
     pending: Pending | None = None
+    changed_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class JournalLedger:
         """Return all entries."""
         async with read_connection(self.engine) as connection:
             rows = await connection.execute(select(_T).where(_T.c.client_id == self.client_id))
-            return {Subject(row.type, row.portal_id, row.target): _entry(row.content) for row in rows}
+            return {Subject(row.type, row.portal_id, row.target): _entry(row.content, row.changed_at) for row in rows}
 
     async def begin(self, subject: Subject, entry: JournalLedgerEntry) -> None:
         """Record an attempt; `entry` says what is ours after it, and is pending."""
@@ -118,11 +119,12 @@ def _text(entry: JournalLedgerEntry) -> str:
     return orjson.dumps(fields).decode()
 
 
-def _entry(text: str) -> JournalLedgerEntry:
+def _entry(text: str, changed_at: int) -> JournalLedgerEntry:
     fields: Mapping[str, Any] = orjson.loads(text)
     pending = fields.get("pending")
     return JournalLedgerEntry(
         Content.from_fields(fields),
         frozenset(fields.get("filters", ())),
         Pending(Content.from_fields(pending), tuple(pending["filters"])) if pending else None,
+        changed_at,
     )

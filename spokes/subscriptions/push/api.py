@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import aiohttp
 import orjson
 
+from spokes.core.json_fields import read_bigint, read_flag, read_id, read_text
 from spokes.core.settings import Settings
 from spokes.subscriptions.refusals import SubscriptionOutcomeUnknown, SubscriptionRefused
 from spokes.subscriptions.subscribed_events import SubscribedEvent, api_fields, event_of_api_fields
@@ -88,7 +89,7 @@ class PushApi:
             raise
         throttling = body.get("throttling")
         limit = throttling.get("maxConcurrentRequests") if isinstance(throttling, dict) else None
-        return PushSettings(str(body.get("targetUrl") or ""), limit if type(limit) is int else 0)
+        return PushSettings(read_text(body.get("targetUrl")) or "", read_id(limit) or 0)
 
     async def write_settings(self, settings: PushSettings) -> None:
         """Replace the settings. Raises as `read_settings`."""
@@ -168,7 +169,10 @@ class PushApi:
             raw = await response.content.read(_MAX_BODY_BYTES + 1)
             while len(raw) <= _MAX_BODY_BYTES and (more := await response.content.read(_MAX_BODY_BYTES)):
                 raw += more
-            return response.status, _retry_after_s(response.headers), _json_object(raw)
+            content, status = _json_object(raw), response.status
+            if content is None and HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+                status = 0  # whatever answered is not HubSpot
+            return status, _retry_after_s(response.headers), content or {}
 
     def _refusal(self, call: str, status: int, body: Mapping[str, object]) -> SubscriptionRefused:
         """Return the error with a sentence for a refusal, which never holds the key."""
@@ -204,32 +208,30 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     return min(max(seconds, 0.01), _LONGEST_WAIT_S) if seconds == seconds else 0.0  # noqa: PLR0124 - not for NaN
 
 
-def _json_object(raw: bytes) -> dict[str, Any]:
+def _json_object(raw: bytes) -> dict[str, Any] | None:
+    """Return a JSON object, empty for an empty body; None for anything else."""
     try:
         body = orjson.loads(raw) if raw.strip() else {}
     except orjson.JSONDecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _subscription(fields: object) -> RemoteSubscription | None:
     """Return a subscription, None if it has no id."""
     if not isinstance(fields, dict):
         return None
-    id_ = fields.get("id")
-    if isinstance(id_, str) and id_.isascii() and id_.isdecimal():
-        id_ = int(id_)
-    if type(id_) is not int:
+    id_ = read_id(fields.get("id"))
+    if id_ is None:
         return None
-    return RemoteSubscription(
-        id_, event_of_api_fields(fields), fields.get("active") is True, _epoch_ms(fields.get("createdAt"))
-    )
+    is_active = read_flag(fields.get("active")) is True
+    return RemoteSubscription(id_, event_of_api_fields(fields), is_active, _epoch_ms(fields.get("createdAt")))
 
 
 def _epoch_ms(value: object) -> int:
     """Return a time as epoch ms, 0 if it cannot be read; HubSpot writes ISO 8601, older versions a number."""
-    if type(value) is int:
-        return value
+    if (at_ms := read_bigint(value)) is not None:
+        return at_ms
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:

@@ -43,6 +43,11 @@ class PushPlan:
     foreign: tuple[RemoteSubscription, ...]
 
     @property
+    def begins(self) -> frozenset[str]:
+        """The events that HubSpot will send, and does not send now."""
+        return frozenset({*map(str, self.create), *(each.name for each in self.activate)})
+
+    @property
     def is_empty(self) -> bool:
         """Whether HubSpot has all that the handlers need, and the ledger all that is ours."""
         return not (

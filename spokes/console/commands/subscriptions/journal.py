@@ -1,20 +1,30 @@
 """`subscriptions journal plan|apply`: the subscriptions to HubSpot's webhooks journal, of each portal."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from getpass import getuser
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.console.audit_store import open_audit_store
-from spokes.console.commands.subscriptions.plan_output import PlannedChange, print_changes, print_foreign, print_result
+from spokes.console.commands.subscriptions.plan_output import (
+    PlannedChange,
+    print_changes,
+    print_foreign,
+    print_missing,
+    print_result,
+)
 from spokes.console.commands.subscriptions.push import AdoptOption
 from spokes.console.installs.oauth_parts import portal_store
 from spokes.console.installs.portal_views import read_portals
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, print_message
+from spokes.core import clock
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import Settings
 from spokes.portals.store import PortalState, PortalStore
@@ -22,13 +32,17 @@ from spokes.routing import load_router
 from spokes.subscriptions.applied_plan import AppliedPlan
 from spokes.subscriptions.desired_state import preferred_scope
 from spokes.subscriptions.drift.decider import desired_of
+from spokes.subscriptions.drift.missing_subscriptions import awaited_events, report_missing_in_portals
+from spokes.subscriptions.drift.observations import observe, with_project
+from spokes.subscriptions.drift.report import PROJECT_FOLDER
 from spokes.subscriptions.journal.api import JournalApi
 from spokes.subscriptions.journal.apply import apply_plan
 from spokes.subscriptions.journal.contents import OBJECT, Content, Subject, gap, wanted_subscriptions
 from spokes.subscriptions.journal.filters import Filter, read_filters
 from spokes.subscriptions.journal.ledger import JournalLedger
+from spokes.subscriptions.journal.missing_events import missing_events
 from spokes.subscriptions.journal.plan import JournalPlan, make_plan, plan_filters, subjects_with_filters
-from spokes.subscriptions.subscribed_events import parse_event
+from spokes.subscriptions.subscribed_events import SubscribedEvent, parse_event
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Subscriptions to HubSpot's webhooks journal.")
 
@@ -46,6 +60,8 @@ FiltersOption = Annotated[Path | None, typer.Option(help="A JSON file with filte
 class _Wanted:
     """What the command line and the handlers ask for, and why the journal lacks some events."""
 
+    settings: Settings
+    events: frozenset[SubscribedEvent]
     contents: dict[Subject, Content]
     filters: dict[str, list[Filter]] | None
     portals: frozenset[int]
@@ -53,7 +69,8 @@ class _Wanted:
     scopes: tuple[str, ...]
 
 
-_Work: TypeAlias = Callable[[JournalPlan, JournalApi, JournalLedger], Awaitable[int]]
+_Work: TypeAlias = Callable[[JournalPlan, JournalApi, JournalLedger, _Wanted], Awaitable[int]]
+_Missing: TypeAlias = Mapping[Subject, Mapping[str, int]]  # since when each event is missing, epoch ms
 
 
 @app.command("plan")
@@ -72,7 +89,7 @@ def plan_journal(
     Example: spokes subscriptions journal plan
     """
 
-    async def show(made: JournalPlan, _api: JournalApi, _ledger: JournalLedger) -> int:
+    async def show(made: JournalPlan, _api: JournalApi, _ledger: JournalLedger, _wanted: _Wanted) -> int:
         _print_plan(made, as_json=as_json)
         return 1 if check and not made.is_empty else 0
 
@@ -97,17 +114,22 @@ def apply_journal(
     Example: spokes subscriptions journal apply --portal 50112233
     """
 
-    async def change(made: JournalPlan, api: JournalApi, ledger: JournalLedger) -> int:
+    async def change(made: JournalPlan, api: JournalApi, ledger: JournalLedger, wanted: _Wanted) -> int:
         if made.is_empty or not as_json:
             _print_plan(made, as_json=as_json)
         if made.is_empty:
             return 1 if made.blocked else 0
         confirm("Change this in HubSpot?", yes=yes)
         result = AppliedPlan()
+        missing = await _missing(wanted, made, ledger)
+        await _report_missing(wanted.settings, ledger.engine, missing or {})  # first: the command may be killed
         try:
             await apply_plan(made, api, ledger, result)
         finally:
             print_result(result, as_json=as_json)
+            begun = {subject: since for subject, since in (missing or {}).items() if str(subject) in result.begun}
+            await _report_missing(wanted.settings, ledger.engine, begun)
+            print_missing(None if missing is None else sum(map(len, begun.values())))
         return 1 if result.failures or made.blocked else 0
 
     raise typer.Exit(asyncio.run(_with_plan(portal, without, filters, change, adopt=adopt, reason=reason)))
@@ -125,7 +147,7 @@ async def _with_plan(
             made = await _plan(api, ledger, wanted, adopt=adopt)
             for sentence in wanted.gaps:
                 print_message(sentence)
-            return await work(made, api, ledger)
+            return await work(made, api, ledger, wanted)
 
 
 async def _plan(api: JournalApi, ledger: JournalLedger, wanted: _Wanted, *, adopt: bool) -> JournalPlan:
@@ -162,12 +184,38 @@ def _wanted(settings: Settings, portals: tuple[list[int], frozenset[int]], file:
     gaps = [text for event in sorted(events) if (text := gap(event))]
     gaps += [text for name, text in desired.gaps_by_registration.items() if parse_event(name) not in events]
     return _Wanted(
+        settings,
+        frozenset(events),
         wanted_subscriptions(events, chosen),
         None if file is None else read_filters(file),
         may_change,
         tuple(gaps),
         tuple(sorted({preferred_scope(requirement) for requirement in desired.scopes})),
     )
+
+
+async def _missing(wanted: _Wanted, made: JournalPlan, ledger: JournalLedger) -> _Missing | None:
+    """Return since when workers have waited for what the plan adds; None if Redis does not answer."""
+    settings, engine = wanted.settings, ledger.engine
+    router, entries = load_router(settings.handlers), await ledger.read()
+    installed = await read_portals(portal_store(settings, engine))
+    try:
+        async with operator_redis(settings) as redis:
+            seen = await observe(settings, redis, engine)
+    except (RedisError, OSError):
+        return None
+    seen = with_project(seen, PROJECT_FOLDER, desired_of(router, settings))
+    awaited = awaited_events(wanted.events, router, seen, {each.portal_id: each.installed_at for each in installed})
+    return {
+        put.subject: dict(missing_events(put, entries.get(put.subject), wanted.events, awaited))
+        for put in made.puts if put.is_wanted
+    }  # fmt: skip
+
+
+async def _report_missing(settings: Settings, engine: AsyncEngine, missing: _Missing) -> None:
+    """Report the time in which the journal did not have these events of these portals."""
+    each = [(subject.portal_id, name, at) for subject, since in missing.items() for name, at in since.items()]
+    await report_missing_in_portals(settings, engine, each, until=clock.now_ms())
 
 
 async def _portals(

@@ -42,3 +42,14 @@ def print_result(result: AppliedPlan, *, as_json: bool) -> None:
     print_message(f"Changed in HubSpot: {len(result.done)}. Refused: {len(result.failures)}.")
     for sentence in (*result.failures, *result.notices):
         print_message(sentence)
+
+
+def print_missing(count: int | None) -> None:
+    """Print of how many events, which were awaited before, a gap is reported; None: of none, without Redis."""
+    if count is None:
+        print_message("Redis does not answer, so no gap is reported of the time without these subscriptions.")
+    elif count:
+        print_message(
+            f"Workers waited for {count} of these events before: `spokes gaps list` shows since when. "
+            "`spokes backfill` reads what changed."
+        )

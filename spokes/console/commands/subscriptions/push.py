@@ -1,7 +1,7 @@
 """`subscriptions plan|apply`: compare the subscriptions of a legacy public app with the handlers, and change them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from getpass import getuser
 from typing import Annotated
 
@@ -10,7 +10,13 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.console.audit_store import open_audit_store
-from spokes.console.commands.subscriptions.plan_output import PlannedChange, print_changes, print_foreign, print_result
+from spokes.console.commands.subscriptions.plan_output import (
+    PlannedChange,
+    print_changes,
+    print_foreign,
+    print_missing,
+    print_result,
+)
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, print_message
 from spokes.core import clock
@@ -73,33 +79,32 @@ def apply(
             return 0
         confirm("Change this in HubSpot?", yes=yes)
         result = AppliedPlan()
+        await _report_missing(settings, ledger.engine, made.begins)  # first: a command that is killed reports nothing
         try:
             await apply_plan(made, api, ledger, result)
         finally:
             print_result(result, as_json=as_json)
-            await _report_missing(settings, ledger.engine, result.begun)
+            print_missing(await _report_missing(settings, ledger.engine, result.begun))
         return 1 if result.failures else 0
 
     raise typer.Exit(asyncio.run(_with_plan(settings, desired, change, adopt=adopt, reason=reason)))
 
 
-async def _report_missing(settings: Settings, engine: AsyncEngine, begun: list[str]) -> None:
-    """Report the time in which handlers waited for these events, and HubSpot did not send them."""
-    if not begun:
-        return
+async def _report_missing(settings: Settings, engine: AsyncEngine, names: Collection[str]) -> int | None:
+    """Report the time in which handlers waited for these events, and HubSpot did not send them.
+
+    Return how many events that are, None if Redis does not answer.
+    """
+    if not names:
+        return 0
     router = load_router(settings.handlers)
     try:
         async with operator_redis(settings) as redis:
-            since = missing_from(await read_registrations(settings, redis, engine, router), begun)
+            since = missing_from(await read_registrations(settings, redis, engine, router), names)
             await report_missing(settings, redis, engine, since, until=clock.now_ms())
     except (RedisError, OSError):
-        print_message("Redis does not answer, so no gap is reported of the time without these subscriptions.")
-        return
-    if since:
-        print_message(
-            f"Workers waited for {len(since)} of these events before: `spokes gaps list` shows since when. "
-            "`spokes backfill` reads what changed."
-        )
+        return None
+    return len(since)
 
 
 def _desired() -> tuple[Settings, DesiredState]:

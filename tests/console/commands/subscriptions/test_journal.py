@@ -11,12 +11,17 @@ from typing import Any
 import orjson
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
+from spokes.core import clock
+from spokes.core.redis.keys import REGISTRATIONS
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
+from spokes.gaps.gap import GapCause
+from spokes.gaps.ledger import GapLedger
 from spokes.portals.store import PortalState, PortalStore
 from spokes.portals.tokens import Tokens
 from spokes.simulator.api.faults import Fault
@@ -336,3 +341,48 @@ async def test_commands_of_the_page_run(app: App) -> None:
     for line in lines:
         done = await app.run(*shlex.split(line)[3:])
         assert done.returncode == 0, (line, done)
+
+
+async def test_time_without_a_journal_subscription_that_workers_waited_for_is_a_gap_of_the_portal(
+    app: App, redis: Redis, store: AsyncEngine
+) -> None:
+    waited_since = clock.now_ms() - 3_600_000
+    for name in ("contact.creation", "contact.propertyChange:email"):
+        await redis.hset(REGISTRATIONS, f"registered {name}", waited_since)  # type: ignore[misc]  # redis-py types one class for sync and async
+    done = await app.apply()
+    (gap,) = await GapLedger.from_settings(Settings.from_env(app.environ), store).list()
+    assert (gap.portal_id, gap.scope, gap.since) == (PORTAL, "contact", waited_since), done
+    assert gap.causes == (GapCause.SUBSCRIPTION_MISSING,)
+    assert "Workers waited for 2 of these events before" in done.stderr
+    assert (await app.apply()).returncode == 0
+    assert len(await GapLedger.from_settings(Settings.from_env(app.environ), store).list()) == 1
+
+
+async def test_gap_of_a_journal_subscription_begins_with_the_install_of_its_portal(
+    app: App, redis: Redis, store: AsyncEngine
+) -> None:
+    await redis.hset(REGISTRATIONS, "registered contact.creation", clock.now_ms() - 3_600_000)  # type: ignore[misc]  # as above
+    installed_from = clock.now_ms()
+    await app.install(PORTAL)
+    await app.apply(portal=False)
+    (gap,) = await GapLedger.from_settings(Settings.from_env(app.environ), store).list()
+    assert installed_from <= gap.since <= gap.until <= clock.now_ms()
+
+
+async def test_portal_that_has_its_journal_subscriptions_has_no_gap_when_another_gets_them(
+    app: App, redis: Redis, store: AsyncEngine
+) -> None:
+    assert (await app.apply()).returncode == 0
+    await redis.hset(REGISTRATIONS, "registered contact.creation", clock.now_ms() - 3_600_000)  # type: ignore[misc]  # as above
+    assert (await app.run("apply", "--yes", "--portal", str(PORTAL), "--portal", "7")).returncode == 0
+    assert [gap.portal_id for gap in await GapLedger.from_settings(Settings.from_env(app.environ), store).list()] == [7]
+
+
+async def test_token_endpoint_that_does_not_answer_is_no_fault_of_the_credentials(app: App) -> None:
+    app.sim.faults.add(Fault(method="POST", path="*/token", status=503))
+    done = await app.run("plan", "--portal", str(PORTAL))
+    assert "HubSpot does not answer" in done.stderr, done
+    assert "HUBSPOT_CLIENT_SECRET" not in done.stderr
+    app.sim.faults.clear()
+    app.sim.faults.add(Fault(method="POST", path="*/token", status=503, nth=frozenset({1, 2})))
+    assert (await app.run("plan", "--portal", str(PORTAL))).returncode == 0

@@ -240,3 +240,10 @@ async def test_applied_plan_without_redis_says_that_no_gap_is_reported(app: App)
     app.environ["REDIS_URL"] = "redis://127.0.0.1:1/0"
     done = await app.apply()
     assert (done.returncode, "no gap is reported" in done.stderr) == (0, True), done
+
+
+async def test_gap_is_reported_before_the_first_change(app: App, redis: Redis, store: AsyncEngine) -> None:
+    await redis.hset(REGISTRATIONS, "registered contact.creation", clock.now_ms() - 3_600_000)  # type: ignore[misc]  # redis-py types one class for sync and async
+    app.sim.faults.add(Fault(status=403, method="POST", path="*/subscriptions"))
+    assert (await app.apply()).returncode != 0
+    assert len(await GapLedger.from_settings(Settings.from_env(app.environ), store).list()) == 1
