@@ -46,6 +46,7 @@ SpokesError
 │       └── HttpUnavailable     5xx, 408, 425, a time-out or a broken connection
 ├── JournalError                a page of HubSpot's journal cannot be read: ingest/journal/errors.py
 │   ├── JournalUnavailable      HubSpot cannot answer now
+│   │   └── UnreadableLocation  HubSpot's answer does not say where a page is
 │   ├── JournalRefused          HubSpot refuses the app
 │   └── OffsetUnknown           the journal does not know an offset, or has nothing behind it
 └── OAuthError                  HubSpot's OAuth endpoints refuse or fail: spokes/portals/oauth_errors.py
