@@ -36,6 +36,7 @@ from spokes.core.errors import (
 from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.telemetry.metrics import BATCH_CALLERS, BATCH_INPUTS, BATCHES
 from spokes.crm.batching.batch_results import BatchResults
+from spokes.crm.batching.queue_pace import QueuePace
 from spokes.crm.batching.submissions import Batch, Payload, Result, Submission, batch_priority
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient, SendContext
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 LINGER_S: Final = 0.005  # how long the first submission of a batch waits for others
 
+_GAP_HOLDS_S: Final = 0.1  # for which a timer trusts the pause: other queues begin and end
+_TIMER_SLACK_S: Final = 0.001
 _RESOLVED_AT_ONCE: Final = 10  # inputs: their handlers run on before the event loop does anything else
 _REFUSED_PAUSE_S: Final = 0.5  # before an input that was refused for now is sent once more
 _HALVED: Final = (InvalidRequest, ObjectNotFound, Conflict, ProxyRefusal)  # refusals of a batch for one input
@@ -70,8 +73,7 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         self._pending_batches: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)  # batches that wait for a slot
         self._timers: dict[Priority, asyncio.TimerHandle] = {}  # of batches that are not full
         self._id = secrets.token_hex(4)
-        # When the next batch would leave at an even pace, on the loop's clock; it may leave one pause earlier.
-        self._next_even: dict[Priority, float] = dict.fromkeys(PRIORITIES, 0.0)
+        self._paces: dict[Priority, QueuePace] = {priority: QueuePace() for priority in PRIORITIES}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = asyncio.Event()
 
@@ -136,7 +138,8 @@ class BatchQueue(ABC, Generic[Payload, Result]):
     def is_idle(self) -> bool:
         """Return whether a new queue could take this one's place: nothing waits, is sent, or is still to be paced."""
         is_busy = self._tasks or self._timers or self._waiting
-        return not is_busy and max(self._next_even.values()) < asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        return not is_busy and not any(pace.batches_ahead(now, self._gap_s(each)) for each, pace in self._paces.items())
 
     async def close(self) -> None:
         """Wait until every submission is resolved or rejected."""
@@ -154,11 +157,12 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         priority = submission.context.priority
         if priority == "interactive":
             self._interactive[submission.input_id] = None
+        self._paces[priority].input_added(asyncio.get_running_loop().time())
         unclaimed = self._unclaimed_inputs(priority)
         if unclaimed >= self.max_inputs:
             self._start_batch(priority)
         elif unclaimed > 0 and priority not in self._timers:
-            self._start_timer(priority)
+            self._start_timer(priority, self._linger_s)
 
     def _unclaimed_inputs(self, priority: Priority) -> int:
         """Return how many inputs exceed the pending batches, which take `max_inputs` each."""
@@ -167,21 +171,26 @@ class BatchQueue(ABC, Generic[Payload, Result]):
             return unclaimed + len(self._interactive)
         return unclaimed + len(self._waiting) - self.max_inputs * self._pending_batches["import"]
 
-    def _start_timer(self, priority: Priority) -> None:
+    def _start_timer(self, priority: Priority, at_least_s: float) -> None:
         """Let a batch that is not full leave once the queue's pause after its last batch is over."""
-        gap_s = self.client.batch_gap_s(self.portal_id, self.kind, priority)
         loop = asyncio.get_running_loop()
-        due = max(self._next_even[priority] - gap_s, loop.time() + self._linger_s)
-        self._timers[priority] = loop.call_at(due, self._timer_elapsed, priority)
-
-    def _pace(self, priority: Priority) -> None:
-        gap_s = self.client.batch_gap_s(self.portal_id, self.kind, priority)
-        self._next_even[priority] = max(self._next_even[priority], asyncio.get_running_loop().time()) + gap_s
+        now = loop.time()
+        due = max(self._paces[priority].due(now, self._gap_s(priority)), now + at_least_s)
+        self._timers[priority] = loop.call_at(min(due, now + _GAP_HOLDS_S), self._timer_elapsed, priority)
 
     def _timer_elapsed(self, priority: Priority) -> None:
         del self._timers[priority]
-        if self._unclaimed_inputs(priority) > 0:
+        if self._unclaimed_inputs(priority) <= 0:
+            return
+        now = asyncio.get_running_loop().time()
+        is_due = self._paces[priority].due(now, self._gap_s(priority)) <= now + _TIMER_SLACK_S
+        if is_due or self._is_closing.is_set():
             self._start_batch(priority)
+        else:
+            self._start_timer(priority, _TIMER_SLACK_S)
+
+    def _gap_s(self, priority: Priority) -> float:
+        return self.client.batch_gap_s(self.portal_id, self.kind, priority)
 
     def _start_batch(self, priority: Priority) -> None:
         self._pending_batches[priority] += 1
@@ -201,10 +210,10 @@ class BatchQueue(ABC, Generic[Payload, Result]):
             batch = self._take_batch(priority)
             if not batch:
                 return None
-            self._pace(priority)
+            inputs = len(batch)
+            self._paces[priority].batch_left(asyncio.get_running_loop().time(), self._gap_s(priority), inputs)
             self._count(batch)
             request = self.build_request(batch)
-            inputs = len(batch)
             self.client.inputs_sent(inputs)
             return request
 

@@ -23,7 +23,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local KEEP_MS = 2 * 24 * 3600 * 1000
 local IMPORT_SHARE_OF_WINDOW = 0.95 -- of an even share: otherwise no delay of one call could be made up for
-local IN_USE_SHARE_OF_WINDOW = 0.2
+local IN_USE_SHARES = 4.5 -- four pauses, which are 1.12 shares a queue
+local DAY_US = 24 * 3600 * 1000000
 local IMPORT_QUEUE = 'import:' -- before the id of a batch queue that sends a batch of imports
 local URGENT_US = 50000 -- after its slot is due, a waiting interactive call has asked again
 
@@ -69,23 +70,35 @@ local function room_at(key, excess)
   return tonumber(redis.call('ZRANGE', key, excess, excess, 'WITHSCORES')[2])
 end
 
--- Counts a batch queue as in use for a part of a window (a worker that sends a batch now and then shares the limit with
--- nobody), and returns how many share its priority's part of the limit: imports leave what
+-- Counts a batch queue as in use, and returns how many share its priority's part of the limit: imports leave what
 -- interactive queues need, so theirs count too; queues that only imports use do not lengthen an interactive pause.
-local function queues_in_use(queue, is_import, window)
+-- `share`: time between two calls if those that are left are spread evenly. A queue that pauses among n sends a batch
+-- every n shares or so. From the latest grant back, the first queue that was granted none for several pauses of those
+-- before it is not in use, nor are the others: a worker that sends a batch now and then shares the limit with nobody.
+local function queues_in_use(queue, is_import, window, share)
   redis.call('ZADD', QUEUES, now, (is_import and IMPORT_QUEUE or '') .. queue)
-  redis.call('ZREMRANGEBYSCORE', QUEUES, '-inf', now - IN_USE_SHARE_OF_WINDOW * window)
+  redis.call('ZREMRANGEBYSCORE', QUEUES, '-inf', now - window)
   redis.call('PEXPIRE', QUEUES, math.ceil(window / 1000))
-  if is_import then
-    return redis.call('ZCARD', QUEUES)
-  end
-  local count = 0
-  for _, name in ipairs(redis.call('ZRANGE', QUEUES, 0, -1)) do
-    if name:sub(1, #IMPORT_QUEUE) ~= IMPORT_QUEUE then
+  local latest, count = redis.call('ZREVRANGE', QUEUES, 0, -1, 'WITHSCORES'), 0
+  for i = 1, #latest, 2 do
+    if is_import or latest[i]:sub(1, #IMPORT_QUEUE) ~= IMPORT_QUEUE then
+      if now - tonumber(latest[i + 1]) > IN_USE_SHARES * math.max(count, 1) * share then
+        break
+      end
       count = count + 1
     end
   end
-  return count
+  return math.max(count, 1)
+end
+
+-- Returns the time between two calls if those that are left, of a window and of a day that is used too fast, are spread
+-- evenly; `left`: calls of the day, or nil.
+local function even_share(window, available, left, day_limit, day_left_us)
+  local share = window / math.max(available, 1)
+  if left and left < day_limit * math.min(day_left_us / DAY_US, 1) then
+    share = math.max(share, day_left_us / math.max(left, 1))
+  end
+  return share
 end
 
 -- Returns how long one import lasts when imports are granted evenly, and how much earlier than that they may begin.
@@ -183,7 +196,9 @@ if operation == 'take' then
   end
   local day_limit = left and redis.call('HGET', PORTAL, 'day:limit') or -1
   local day_left_us = left and day_ends - now or 0
-  return {1, 0, '', used, available, queues_in_use(queue, is_import, window), left or -1, tonumber(day_limit) or -1, day_left_us}
+  local share = even_share(window, available, left, tonumber(day_limit) or 0, day_left_us)
+  local queues = queues_in_use(queue, is_import, window, share)
+  return {1, 0, '', used, available, queues, left or -1, tonumber(day_limit) or -1, day_left_us}
 end
 
 -- end: a call has ended; its slot comes back after a window. Reported values are '' if the response had none.

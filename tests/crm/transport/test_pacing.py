@@ -72,25 +72,39 @@ def test_day_used_too_fast_is_spread_over_its_rest() -> None:
     assert gap_s(use) == pytest.approx(2 * DAY_S / 2 / 100_000)
 
 
-@pytest.mark.parametrize("rate", [5.0, 20.0, 50.0, 200.0])
-def test_two_queues_never_meet_the_limit(rate: float) -> None:
-    result = simulate(PacedQueues(limit=LIMIT, queues=2), rate=rate, seconds=60)
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("rate", [5.0, 20.0, 50.0, 500.0])
+def test_reads_and_writes_never_meet_the_limit(rate: float, workers: int) -> None:
+    result = simulate(PacedQueues(limit=LIMIT, workers=workers), rate=rate, seconds=30)
     assert result.waited_for_slots == 0
 
 
-@pytest.mark.parametrize("rate", [50.0, 200.0])
-def test_two_queues_use_most_of_the_limit(rate: float) -> None:
-    result = simulate(PacedQueues(limit=LIMIT, queues=2), rate=rate, seconds=60)
-    assert result.calls > 0.85 * LIMIT * 6
+@pytest.mark.parametrize("rate", [50.0, 500.0])
+def test_reads_and_writes_use_most_of_the_limit(rate: float) -> None:
+    result = simulate(PacedQueues(limit=LIMIT), rate=rate, seconds=60)
+    assert len(result.calls) > 0.85 * LIMIT * 6
 
 
-def test_single_inputs_wait_little_over_half_a_pause_in_the_middle() -> None:
-    result = simulate(PacedQueues(limit=LIMIT, queues=2), rate=50.0, seconds=60)
-    assert result.median_wait_s < 0.075
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+@pytest.mark.parametrize("rate", [20.0, 50.0, 100.0, 500.0])
+@pytest.mark.parametrize("is_random", [False, True])
+def test_write_follows_its_read_without_a_pause_however_many_workers_share_the_limit(
+    rate: float, workers: int, is_random: bool
+) -> None:
+    setup = PacedQueues(limit=LIMIT, workers=workers, is_random=is_random)
+    result = simulate(setup, rate=rate, seconds=60)
+    half_a_pause_s = 0.5 * 2 * 1.12 * WINDOW_S / LIMIT
+    assert result.median_wait_s < half_a_pause_s + 0.03
+    assert result.p99_wait_s < 0.4
+
+
+def test_three_calls_in_turn_wait_for_one_pause() -> None:
+    result = simulate(PacedQueues(limit=LIMIT, stages=3), rate=50.0, seconds=60)
+    assert result.median_wait_s < 0.5 * 3 * 1.12 * WINDOW_S / LIMIT + 0.05
 
 
 @pytest.mark.slow
-def test_day_of_work_ends_within_the_daily_limit() -> None:
-    result = simulate(PacedQueues(limit=LIMIT, queues=2, day_limit=100_000), rate=5.0, seconds=DAY_S)
-    assert result.calls <= 100_000
-    assert result.longest_wait_s <= WINDOW_S / 2 + 1
+def test_day_of_work_spreads_the_daily_limit_over_the_day() -> None:
+    result = simulate(PacedQueues(limit=LIMIT, day_limit=60_000), rate=2.0, seconds=DAY_S)
+    assert sum(at < DAY_S for at in result.calls) > 0.95 * 60_000
+    assert result.longest_wait_s <= WINDOW_S + 1

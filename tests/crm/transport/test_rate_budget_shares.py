@@ -312,6 +312,33 @@ async def test_queue_that_sent_a_batch_some_time_ago_shares_the_limit_with_nobod
     assert counted == [1, 2, 1]
 
 
+async def test_queues_that_keep_to_their_pause_all_count(redis: Redis) -> None:
+    budget = make_budget(redis, limit=40, window_s=4.0)
+    for _ in range(2):
+        for number in range(4):
+            async with budget.slot(PORTAL, "calls", "interactive", f"queue-{number}"):
+                pass
+            await asyncio.sleep(0.1)
+
+    assert budget._uses[PORTAL, "calls", "interactive"].queues == 4
+
+
+async def test_queue_counts_for_longer_while_the_rest_of_a_day_is_spread(redis: Redis) -> None:
+    counted = []
+    for portal_id, day_left in ((1, 60_000), (2, 600)):
+        budget = make_budget(redis, limit=4_000, window_s=4.0)
+        async with budget.slot(portal_id, "calls", "interactive", "rare") as slot:
+            slot.read_headers(
+                {"x-hubspot-ratelimit-daily": "100000", "x-hubspot-ratelimit-daily-remaining": str(day_left)}
+            )
+        await asyncio.sleep(0.05)
+        async with budget.slot(portal_id, "calls", "interactive", "busy"):
+            pass
+        counted.append(budget._uses[portal_id, "calls", "interactive"].queues)
+
+    assert counted == [1, 2]
+
+
 async def test_queue_of_both_priorities_counts_for_both(redis: Redis) -> None:
     budget = make_budget(redis, limit=40, reserve=0.2)
     for priority in ("interactive", "import"):
