@@ -7,15 +7,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.core.errors import SecretUnreadable
+from spokes.core.errors import CRMUnavailable, SecretUnreadable
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecrets
 from spokes.portals.tokens import Tokens, tokens_from_json, tokens_to_json
 
 _NAME: Final = "pending_tokens"
+log = structlog.get_logger()
+
+
+def log_unreadable(portal_id: int) -> None:
+    """Log that none of our keys opens a portal's tokens."""
+    log.error("portal_tokens_unreadable", portal_id=portal_id, advice="Add the earlier key to SECRETS_KEY.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,19 @@ class PendingTokenStore:
             await self._secrets.put(portal_id, _NAME, f"{pending.generation} {tokens_to_json(pending.tokens)}")
 
     async def read(self, portal_id: int) -> PendingTokens | None:
-        """Return the pending tokens of a portal, None without any, or if none of our keys opens them."""
+        """Return the pending tokens of a portal, None without any.
+
+        Raises:
+            CRMUnavailable: Redis does not answer, or none of our keys opens them. The stored refresh token may be
+                replaced by then: HubSpot would refuse it, and the portal would need a reinstall.
+        """
         try:
             text = await self._secrets.read(portal_id, _NAME)
-        except (SecretUnreadable, RedisError, OSError, TimeoutError):
-            return None
+        except SecretUnreadable:
+            log_unreadable(portal_id)
+            raise CRMUnavailable from None
+        except (RedisError, OSError, TimeoutError):
+            raise CRMUnavailable from None
         if text is None:
             return None
         generation, _, tokens = text.partition(" ")

@@ -25,7 +25,7 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.oauth_errors import AppRefused, OAuthError, OAuthUnavailable, PortalRevoked
-from spokes.portals.pending_tokens import PendingTokens, PendingTokenStore
+from spokes.portals.pending_tokens import PendingTokens, PendingTokenStore, log_unreadable
 from spokes.portals.refresh_leases import RefreshLeases, RefreshTurn
 from spokes.portals.refresh_times import TokenAge, backoff_s, token_age
 from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore, StoredTokens
@@ -225,9 +225,7 @@ class TokenService:
         except AuditUnavailable:
             raise CRMUnavailable from None
         except SecretUnreadable:
-            log.error(  # noqa: TRY400 - the traceback says nothing
-                "portal_tokens_unreadable", portal_id=portal_id, advice="Add the earlier key to SECRETS_KEY."
-            )
+            log_unreadable(portal_id)
             raise CRMUnavailable from None
         self.directory.set_state(portal_id, None if stored is None else stored.portal.state)
         if stored is None or stored.tokens is None or portal_id not in self.directory.installed:

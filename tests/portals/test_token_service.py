@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import pytest
+from pydantic import SecretStr
 
 from spokes.core import clock
 from spokes.core.errors import AuditUnavailable, CRMUnavailable, NoCredentials
 from spokes.core.redis import keys
 from spokes.core.redis.keys import ALERTS_ACTIVE
+from spokes.core.vault import Vault
+from spokes.portals.pending_tokens import PendingTokens, PendingTokenStore
 from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore
 from spokes.portals.token_service import TokenService
 from spokes.portals.tokens import Tokens
@@ -316,6 +319,18 @@ async def test_tokens_that_a_killed_process_could_not_store_are_not_lost(
     assert await portal_of(await world.service(), PORTAL) == PORTAL
     assert world.refreshes(PORTAL) == 1
     assert (await world.portal(PORTAL)).state is PortalState.INSTALLED
+
+
+async def test_pending_tokens_that_cannot_be_read_are_not_replaced_by_a_refresh(world: AppWorld) -> None:
+    await world.install(PORTAL, expires_in_s=-60)
+    other_key = PendingTokenStore(world.redis, Vault(["the-newer-key-that-this-process-lacks"]))
+    tokens = Tokens(SecretStr("access"), SecretStr("refresh"), 0)
+    await other_key.put(PORTAL, PendingTokens(1, tokens))
+    with pytest.raises(CRMUnavailable):
+        await (await world.service()).client(PORTAL)
+    assert (world.refreshes(PORTAL), (await world.portal(PORTAL)).state) == (0, PortalState.INSTALLED)
+    await other_key.delete(PORTAL)
+    assert await portal_of(await world.service(), PORTAL) == PORTAL
 
 
 async def test_token_that_expired_earlier_than_our_clock_says_is_renewed(world: AppWorld) -> None:

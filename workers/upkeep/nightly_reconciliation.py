@@ -1,11 +1,12 @@
 """`NightlyReconciliation`: compare the records of the day before, of every portal, in one worker.
 
-Each type of records of each portal is compared once a day. A worker that is killed leaves the lease to another one,
-which continues with what is not compared yet.
+Each type of records of each portal is compared once a day: some portals at the same time, each within its own rate
+limit, and the types of one portal one after the other. A worker that is killed leaves the lease to another one, which
+continues with what is not compared yet.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Final
 
 import structlog
@@ -33,6 +34,7 @@ _RENEW_EVERY_S: Final = 3.0
 _CHECK_EVERY_S: Final = 30.0
 _RETRY_S: Final = 900.0
 _KEPT_S: Final = 3 * 86_400
+_PORTALS_AT_ONCE: Final = 4  # fewer than the connections of an engine
 log = structlog.get_logger()
 
 
@@ -77,18 +79,44 @@ class NightlyReconciliation:
         due, error = await self._due(day), ""
         if due and not await is_archived(self._redis, day):
             due, error = [], "audit_backlog"
-        for portal_id, plan in due:
-            try:
-                await self._compare(engine, portal_id, plan, day)
-            except SpokesError as failure:
-                error = failure.reason
-                log.warning("reconciliation_failed", portal_id=portal_id, object_type=plan.object_type, error=error)
+        error = await self._compare_all(engine, due, day) or error
         if error or due or self._alerted_day != day.since:
             await self._episodes.set_state(
                 Alert.RECONCILIATION_FAILED, is_active=bool(error), level="warning", error=error, day=day_name(day)
             )
             self._alerted_day = day.since
         return _RETRY_S if error else _CHECK_EVERY_S
+
+    async def _compare_all(self, engine: AsyncEngine, due: Sequence[tuple[int, BackfillPlan]], day: Interval) -> str:
+        """Compare some portals at the same time; return the reason of a failure, an empty text without one.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        portals: dict[int, list[BackfillPlan]] = {}
+        for portal_id, plan in due:
+            portals.setdefault(portal_id, []).append(plan)
+        waiting, errors = iter(portals.items()), [""]
+
+        async def compare_waiting() -> None:
+            for portal_id, plans in waiting:
+                for plan in plans:
+                    try:
+                        await self._compare(engine, portal_id, plan, day)
+                    except SpokesError as failure:
+                        errors.append(failure.reason)
+                        log.warning(
+                            "reconciliation_failed", portal_id=portal_id, object_type=plan.object_type,
+                            error=failure.reason,
+                        )  # fmt: skip
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(min(_PORTALS_AT_ONCE, len(portals))):
+                    tasks.create_task(compare_waiting())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return errors[-1]
 
     async def _due(self, day: Interval) -> list[tuple[int, BackfillPlan]]:
         served = set(self._settings.portal_ids)

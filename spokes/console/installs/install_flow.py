@@ -1,44 +1,35 @@
 """`InstallFlow`: starts an install, and finishes it with the code that HubSpot's answer carries.
 
-An install is recorded in the audit before it is stored: no stored install is without a record. A refused install stores
-nothing and leaves an earlier one of the portal as it is.
+A refused install stores nothing and leaves an earlier one of the portal as it is.
 """
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from redis.asyncio import Redis
 
-from spokes.audit.records import Action, AuditRecord
-from spokes.audit.stream import append_now
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.hubspot_urls import authorize_url, scope_parameters, with_state
 from spokes.console.installs.install_checks import check_app, check_portal, check_scopes
+from spokes.console.installs.install_recorder import InstallRecorder
 from spokes.console.installs.install_state import STATE_TTL_S, InstallState, StateSigner, new_nonce
-from spokes.console.installs.reinstall_alert import end_reinstall_alert
 from spokes.console.installs.token_endpoint_problems import problem_for
-from spokes.core.clock import now_ms
 from spokes.core.errors import HttpProblem
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.console_keys import used_install_state
 from spokes.core.settings import Settings
 from spokes.crm.scopes import ScopeRequirement, requested_scopes, required_scopes
-from spokes.intake.portal_events import PORTAL_INSTALLED, queue_portal_event
-from spokes.portals.lifecycles import Lifecycle, note_lifecycles
 from spokes.portals.oauth_client import OAuthClient, OAuthTokenInfo
 from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable
-from spokes.portals.profile_store import ProfileStore
-from spokes.portals.published_profiles import publish
 from spokes.portals.store import PortalStore
 from spokes.portals.tokens import Tokens
 from spokes.routing import Router, load_router
 
 INSTALL_PATH: Final = "/oauth/install"
 CALLBACK_PATH: Final = "/oauth/callback"
-INSTALLER: Final = "installer"  # the actor of an install in the audit: a customer, who has no account here
 _INTROSPECTIONS: Final = 3  # the code is spent by then, so a short outage must not cost the install
 _RETRY_S: Final = 0.5
 log = structlog.get_logger()
@@ -132,7 +123,7 @@ class InstallFlow:
         )
         check_portal(info.hub_id, expected=state.portal_id, served=settings.portal_ids)
         check_scopes(info.hub_id, info.scopes, self._required(router))
-        await self._save(tokens, info, state)
+        await InstallRecorder(settings, self._redis, self._store, self._client).record(tokens, info, state)
         declined = tuple(scope for scope in settings.hubspot_optional_scopes if scope not in info.scopes)
         return Installation(info.hub_id, len({route.name for _, route in router}), declined)
 
@@ -157,34 +148,6 @@ class InstallFlow:
                 raise
         await asyncio.sleep(_RETRY_S)
         return await self._introspect_again(tokens, attempts - 1)
-
-    async def _save(self, tokens: Tokens, info: OAuthTokenInfo, state: InstallState) -> None:
-        earlier = await self._store.get(info.hub_id)
-        detail = {
-            "scopes": sorted(info.scopes),
-            "by": "marketplace" if state.is_marketplace else "link",
-            **({"earlier_state": earlier.state.value} if earlier else {}),
-        }
-        record = AuditRecord(action=Action.PORTAL_INSTALLED, portal_id=info.hub_id, actor=INSTALLER, detail=detail)
-        await append_now(self._redis, record)
-        await queue_portal_event(
-            PORTAL_INSTALLED, info.hub_id, occurred_at=now_ms(), settings=self._settings, redis=self._redis
-        )
-        await self._store.save_install(info.hub_id, tokens, info.scopes)
-        await note_lifecycles(self._redis, [Lifecycle(info.hub_id, is_install=True, occurred_at=now_ms())])
-        await end_reinstall_alert(self._redis, info.hub_id)
-        await self._save_account(info.hub_id, tokens)
-        log.info("portal_installed", portal_id=info.hub_id)
-
-    async def _save_account(self, portal_id: int, tokens: Tokens) -> None:
-        """Store what HubSpot says about the account; the portal is installed without it too."""
-        account = await self._client.account(tokens.access_token.get_secret_value())
-        if account is None:
-            log.warning("account_unknown", portal_id=portal_id)
-            return
-        profiles = ProfileStore(self._store.engine, self._store.vault)
-        await profiles.change(portal_id, lambda profile: replace(profile, account=account))
-        await publish(self._redis, await profiles.read_all())
 
     def _router(self) -> Router:
         return load_router(self._settings.handlers)

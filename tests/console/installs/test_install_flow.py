@@ -1,6 +1,7 @@
 """Installs by OAuth through the console's pages, against a HubSpot over real HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.console.handler_declarations import handler_declarations
+from spokes.core.errors import AuditUnavailable
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.scopes import requested_scopes, required_scopes
 from spokes.portals.store import PortalState, PortalStore
@@ -26,6 +28,18 @@ NEEDED = requested_scopes(required_scopes(handler_declarations(load_router("hand
 async def refused(response: ClientResponse, status: int, words: str) -> bool:
     text = visible_text(await response.text())
     return response.status == status and words in text and "Start again" in text
+
+
+def fail_first(monkeypatch: pytest.MonkeyPatch, name: str, failures: Iterator[str]) -> None:
+    """Let a method of the store fail as long as there are failures."""
+    method = getattr(PortalStore, name)
+
+    async def fail(store: PortalStore, *values: Any, **named: Any) -> Any:
+        if next(failures, None) is not None:
+            raise AuditUnavailable
+        return await method(store, *values, **named)
+
+    monkeypatch.setattr(PortalStore, name, fail)
 
 
 def query_of(response: ClientResponse) -> dict[str, str]:
@@ -270,6 +284,18 @@ async def test_short_outage_after_the_exchange_does_not_cost_the_install(
     monkeypatch.setattr("spokes.console.installs.install_flow._RETRY_S", 0.0)
     hubspot.failures["introspect"] = [(503, {}), (502, {})]
     assert (await customer.install()).status == 200
+
+
+async def test_store_that_restarts_after_the_exchange_does_not_cost_the_install(
+    customer: Customer, store: PortalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spokes.console.installs.install_recorder._STORE_RETRY_S", 0.0)
+    failures = iter(["get", "save_install", "save_install"])
+    for name in ("get", "save_install"):
+        fail_first(monkeypatch, name, failures)
+    assert (await customer.install()).status == 200
+    assert [portal.state for portal in await store.list()] == [PortalState.INSTALLED]
+    assert next(failures, None) is None
 
 
 async def test_head_request_does_not_use_the_code_up(client: TestClient, customer: Customer) -> None:

@@ -1,6 +1,8 @@
 """workers.upkeep.nightly_reconciliation: each type of each portal once a day, and no failure unseen."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -10,8 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.records import Action
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
+from spokes.backfill.plan import BackfillPlan
 from spokes.backfill.reconciliation import plans_of
+from spokes.backfill.record_events import Interval
 from spokes.core import clock
+from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
@@ -65,6 +70,38 @@ async def test_portal_that_the_deployment_does_not_serve_is_not_compared(
     nightly._settings = nightly._settings.model_copy(update={"portal_ids": frozenset({9})})
     await nightly.compare_due(store)
     assert await comparisons(store) == 0
+
+
+class TwoAtOnce(NightlyReconciliation):
+    """A reconciliation of several portals, in which each comparison waits for one of another portal."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.compared: list[tuple[int, str]] = []
+        self._running: set[int] = set()
+        self._barrier = asyncio.Barrier(2)
+
+    async def _due(self, _: Interval) -> list[tuple[int, BackfillPlan]]:
+        return [(portal_id, plan) for portal_id in (1, 2, 3, 4) for plan in self._plans[:2]]
+
+    async def _compare(self, _engine: AsyncEngine, portal_id: int, plan: BackfillPlan, _day: Interval) -> None:
+        assert portal_id not in self._running
+        self._running.add(portal_id)
+        await self._barrier.wait()
+        self._running.remove(portal_id)
+        self.compared.append((portal_id, plan.object_type))
+        if portal_id == 3:
+            raise CRMUnavailable
+
+
+async def test_portals_are_compared_at_the_same_time_and_the_types_of_one_in_turn(
+    nightly: NightlyReconciliation, store: AsyncEngine, redis: Redis
+) -> None:
+    several = TwoAtOnce(nightly._settings, redis, nightly._crm, nightly._router)
+    async with asyncio.timeout(20):
+        await several.compare_due(store)
+    assert len(several.compared) == len(set(several.compared)) == 8
+    assert b"crm_unavailable" in await redis.hget(keys.ALERTS_ACTIVE, "reconciliation_failed")
 
 
 async def test_day_that_cannot_be_compared_is_an_alert_until_it_can(
