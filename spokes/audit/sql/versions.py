@@ -15,7 +15,6 @@ from spokes.audit.sql.tables import HEAD, RECORDS
 from spokes.core.errors import AuditUnavailable
 
 VERSION_TABLE: Final = "spokes_alembic_version"
-_FORMER_TABLE: Final = "alembic_version"
 _FORMER_REVISIONS: Final = frozenset({"0001", "0002"})
 
 

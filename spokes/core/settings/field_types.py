@@ -42,7 +42,6 @@ def _check_newest_key(text: str) -> tuple[str, ...]:
 
 
 _LIST: Final = _text_parser(texts.split_list)
-WordList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _LIST]
 OriginList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _text_parser(_list_of(web_urls.parse_origin))]
 DomainList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _text_parser(texts.parse_domains)]
 EventTypeList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _text_parser(texts.parse_event_types)]

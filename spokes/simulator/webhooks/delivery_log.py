@@ -99,10 +99,6 @@ class DeliveryLog:
         self.counts[DeliveryState.PENDING] -= 1
         self.counts[state] += 1
 
-    def events_in_state(self, state: DeliveryState) -> list[SentEvent]:
-        """Return the events of one state."""
-        return [event for event in self.events if event.state is state]
-
     def summary(self) -> JsonObject:
         """Return the counts of events by state, and of attempts by status or failure."""
         by_outcome: dict[str, int] = {}
