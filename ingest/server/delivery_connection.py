@@ -48,17 +48,46 @@ class DirectDeliveries(NamedTuple):
 class DeliveryConnection(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_direct", "_idle_waiter", "unfinished")
+    __slots__ = ("_delayed", "_direct", "_idle_waiter", "unfinished")
 
     def __init__(self, manager: web.Server, direct: DirectDeliveries, **options: Any) -> None:
         """`options` are those of aiohttp's class."""
         super().__init__(manager, **options)
         self._direct = direct
         self._idle_waiter: Future[None] | None = None  # of the connection's task, during a delivery
+        self._delayed: list[bytes] = []  # data that arrived before the connection's task waits for it
         self.unfinished: UnfinishedDelivery | None = None  # for the request that is handled next
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived; answer it here if it is one common delivery."""
+        if self._delayed:
+            self._delayed.append(data)
+        elif self._waiter is None and self._is_about_to_wait():
+            self._delayed.append(data)
+            self._loop.call_soon(self._receive_delayed)
+        else:
+            self._receive(data)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's own signature
+        """Resume reading if it is paused. aiohttp calls this whenever a body is read, and would parse no data again."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def _is_about_to_wait(self) -> bool:
+        """Whether the connection's task, which has just started or answered a request, is about to wait for the next.
+
+        It does so in this iteration of the event loop or in the next one. A request that comes before that would take
+        aiohttp's way, and so would every further one of a sender who is as quick.
+        """
+        is_busy = self._request_in_progress or self._messages or self._idle_waiter is not None
+        return not is_busy and self._task_handler is not None
+
+    def _receive_delayed(self) -> None:
+        data, self._delayed = b"".join(self._delayed), []
+        if self._parser is not None:  # the connection is open
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done() or not data.startswith(_HEAD):
             super().data_received(data)

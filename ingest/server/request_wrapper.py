@@ -159,6 +159,5 @@ class RequestWrapper:
         if status >= _FIRST_ERROR_STATUS and self._log_limit.is_exceeded():
             return
         ms = round(seconds * 1000, 1)
-        log_canonical_line(
-            "request", {"request_id": begun.id, "status": status, "reason": reason, "ms": ms, **(summary or {})}
-        )
+        fields = {"request_id": begun.id, "status": status, "reason": reason, "ms": ms, **(summary or {})}
+        log_canonical_line("request", fields, is_generated=summary is not None)

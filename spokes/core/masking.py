@@ -70,12 +70,12 @@ class Mask:
             if marker in text:
                 break
         else:
-            return _PHONE.sub(MASK, text) if _may_contain_phone(text) else text
+            return _mask_phones(text)
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         for pattern in _PATTERNS:
             text = pattern.sub(_mask_personal, text)
-        return _PHONE.sub(MASK, text)
+        return _mask_phones(text)
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
         """Return `fields`, values of sensitive names replaced and all other text masked, at any depth."""
@@ -112,6 +112,16 @@ def _json_forms(secret: str) -> tuple[str, str]:
 
 def _mask_personal(match: re.Match[str]) -> str:
     return match[0] if match["personal"] is None else MASK
+
+
+def _mask_phones(text: str) -> str:
+    """Return `text` with national phone numbers masked; only the lines of the shape of one are searched."""
+    return "\n".join([_mask_phones_of_line(line) if _may_contain_phone(line) else line for line in text.split("\n")])
+
+
+def _mask_phones_of_line(line: str) -> str:
+    """Return a line with phone numbers masked. No number contains a quotation mark, or depends on what is beyond it."""
+    return '"'.join([_PHONE.sub(MASK, part) if _may_contain_phone(part) else part for part in line.split('"')])
 
 
 def _may_contain_phone(text: str) -> bool:

@@ -33,7 +33,7 @@ def lines(out: Writes) -> CanonicalLog:
 
 
 def test_line_is_written_at_once_without_an_event_loop(lines: CanonicalLog, out: Writes) -> None:
-    lines.write("request", {"status": 202}, "info")
+    lines.write("request", {"status": 202}, "info", is_generated=True)
     (written,) = out.writes
     line = orjson.loads(written)
     assert line.pop("timestamp").endswith("Z")
@@ -43,7 +43,7 @@ def test_line_is_written_at_once_without_an_event_loop(lines: CanonicalLog, out:
 def test_lines_within_ten_milliseconds_are_one_write(lines: CanonicalLog, out: Writes) -> None:
     async def write() -> None:
         for number in range(3):
-            lines.write("request", {"number": number}, "info")
+            lines.write("request", {"number": number}, "info", is_generated=True)
         assert not out.writes
         await asyncio.sleep(0.1)
 
@@ -54,7 +54,7 @@ def test_lines_within_ten_milliseconds_are_one_write(lines: CanonicalLog, out: W
 
 def test_line_of_a_closed_loop_is_written_with_the_next_line(lines: CanonicalLog, out: Writes) -> None:
     async def write(number: int, seconds: float) -> None:
-        lines.write("request", {"number": number}, "info")
+        lines.write("request", {"number": number}, "info", is_generated=True)
         await asyncio.sleep(seconds)
 
     asyncio.run(write(1, 0))
@@ -62,6 +62,23 @@ def test_line_of_a_closed_loop_is_written_with_the_next_line(lines: CanonicalLog
     assert [orjson.loads(line)["number"] for line in "".join(out.writes).splitlines()] == [1, 2]
 
 
-def test_line_is_masked(lines: CanonicalLog, out: Writes) -> None:
-    lines.write("request", {"reason": "a-secret"}, "info")
-    assert "a-secret" not in out.writes[0]
+@pytest.mark.parametrize("neighbours", [[], [True], [True, False, True]])
+def test_line_with_text_of_others_is_masked_among_any_lines(
+    lines: CanonicalLog, out: Writes, neighbours: list[bool]
+) -> None:
+    async def write() -> None:
+        for is_generated in [*neighbours, False, *neighbours]:
+            fields = {"status": 202} if is_generated else {"reason": "a-secret"}
+            lines.write("request", fields, "info", is_generated=is_generated)
+
+    asyncio.run(write())
+    lines.flush()
+    assert "a-secret" not in "".join(out.writes)
+    assert "".join(out.writes).count("***") == 1 + 2 * neighbours.count(False)
+
+
+def test_lines_of_generated_ids_are_not_searched(out: Writes) -> None:
+    lines = CanonicalLog(out, "web", Mask(["7-1-1"]))
+    lines.write("request", {"deliveries": ["7-1-1"]}, "info", is_generated=True)
+    lines.write("request", {"deliveries": ["7-1-1"]}, "info", is_generated=False)
+    assert ["7-1-1" in text for text in out.writes] == [True, False]

@@ -3,8 +3,10 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from spokes.core.masking import Mask, derive_key, keyed_hash
+from spokes.core.masking import _PHONE, Mask, derive_key, keyed_hash
 
 mask = Mask(["s3cret-of-the-app", "s3cret"])
 
@@ -87,6 +89,15 @@ def test_phone_number_without_country_is_masked(number: str) -> None:
 )
 def test_numbers_that_are_no_phone_numbers_are_not_masked(text: str) -> None:
     assert mask.text(text) == text
+
+
+UNMARKED_NUMBERS = [number for number in NATIONAL_NUMBERS if "+" not in number]
+
+
+@given(st.lists(st.sampled_from([*UNMARKED_NUMBERS, '"', "\n", " ", "x", "-", "7", "\u00fc", ".5"]), max_size=12))
+def test_phone_numbers_are_masked_in_part_of_a_text_as_in_the_whole(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert mask.text(text) == _PHONE.sub("***", text)
 
 
 @pytest.mark.parametrize("part", ["1", "0 ", "202-555-", "(", "(202) ", "01 ", "1-", "0-", "06.12."])

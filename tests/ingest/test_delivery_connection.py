@@ -89,6 +89,40 @@ async def test_common_delivery_needs_no_request_object(
     assert by_aiohttp == []
 
 
+async def test_delivery_that_comes_before_the_task_of_its_connection_needs_no_request_object(
+    port: int, sign: Sign, by_aiohttp: list[RequestHandler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = RequestHandler.connection_made
+
+    def begin(self: RequestHandler, transport: asyncio.BaseTransport) -> None:
+        original(self, transport)
+        request = delivery(sign, 1)
+        self.data_received(request[:700])
+        self.data_received(request[700:])
+
+    monkeypatch.setattr(RequestHandler, "connection_made", begin)
+    async with connected(port) as sender:
+        assert (await sender.response())[0] == 202
+    assert by_aiohttp == []
+
+
+async def test_delivery_that_comes_right_after_another_response_needs_no_request_object(
+    port: int, sign: Sign, by_aiohttp: list[RequestHandler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = RequestHandler._handle_request
+
+    async def handle(self: RequestHandler, *args: Any) -> Any:
+        result = await original(self, *args)
+        asyncio.get_running_loop().call_soon(self.data_received, delivery(sign, 1))  # before its task is woken
+        return result
+
+    monkeypatch.setattr(RequestHandler, "_handle_request", handle)
+    async with connected(port) as sender:
+        sender.writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert [(await sender.response())[0] for _ in range(2)] == [200, 202]
+    assert len(by_aiohttp) == 1
+
+
 async def test_requests_that_do_not_wait_for_responses_are_answered_in_order(
     port: int, sign: Sign, redis: Redis
 ) -> None:

@@ -1,6 +1,7 @@
 """`CanonicalLog`: canonical log lines as JSON, masked, many in one write.
 
 Writing a line costs more than encoding it, and a busy web process logs thousands a second. A line waits 10 ms at most.
+Masking costs more than both, so lines of generated ids and numbers alone are not masked.
 """
 
 import asyncio
@@ -24,14 +25,18 @@ class CanonicalLog:
         self._process = process
         self._mask = mask
         self._buffer: list[bytes] = []
+        self._is_generated = True  # whether all buffered lines are
         self._loop: asyncio.AbstractEventLoop | None = None  # the event loop that is scheduled to flush
         atexit.register(self.flush)
 
-    def write(self, event: str, fields: Mapping[str, object], level: str) -> None:
-        """Write a line within 10 ms, or at once if no event loop is running."""
+    def write(self, event: str, fields: Mapping[str, object], level: str, *, is_generated: bool) -> None:
+        """Write a line within 10 ms, or at once if no event loop is running; see `setup.log_canonical_line`."""
         # The timestamp ends in Z, because a plus sign makes the mask look for phone numbers.
-        own_fields = {"event": event, "process": self._process, "level": level, "timestamp": datetime.now(UTC)}
-        self._buffer.append(orjson.dumps({**fields, **own_fields}, option=orjson.OPT_UTC_Z))
+        line = {
+            **fields, "event": event, "process": self._process, "level": level, "timestamp": datetime.now(UTC),
+        }  # fmt: skip
+        self._buffer.append(orjson.dumps(line, option=orjson.OPT_UTC_Z))
+        self._is_generated &= is_generated
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -46,4 +51,5 @@ class CanonicalLog:
         self._loop = None
         if self._buffer:
             lines, self._buffer = b"\n".join(self._buffer).decode(), []
-            self._stream.write(f"{self._mask.text(lines)}\n")
+            is_generated, self._is_generated = self._is_generated, True
+            self._stream.write(f"{lines if is_generated else self._mask.text(lines)}\n")

@@ -10,9 +10,9 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
@@ -137,24 +137,32 @@ def _use_colours(out: TextIO) -> bool:
     return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
 
 
-def log_canonical_line(event: str, fields: Mapping[str, object], level: str = "info") -> None:
+def log_canonical_line(
+    event: str, fields: Mapping[str, object], level: str = "info", *, is_generated: bool = False
+) -> None:
     """Write the canonical line of one request, delivery or event.
 
     It bypasses structlog, whose processor chain costs as much as verifying a signature. Pass only ids, counts and
-    constants as fields; the line is masked all the same.
+    constants as fields; the line is masked all the same, unless it `is_generated`: all text in it is a constant or an
+    id that this process generated, so that there is nothing to mask.
     """
-    _write_canonical_line(event, fields, level)
+    _write_canonical_line(event, fields, level, is_generated=is_generated)
 
 
-def _write_with_structlog(event: str, fields: Mapping[str, object], level: str) -> None:
+def _write_with_structlog(event: str, fields: Mapping[str, object], level: str, *, is_generated: bool) -> None:
+    del is_generated
     structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
 
 
-def _discard_line(event: str, fields: Mapping[str, object], level: str) -> None:
+def _discard_line(event: str, fields: Mapping[str, object], level: str, *, is_generated: bool) -> None:
     """Write nothing: LOG_LEVEL is above INFO."""
 
 
-_write_canonical_line: Callable[[str, Mapping[str, object], str], None] = _write_with_structlog
+class _LineWriter(Protocol):
+    def __call__(self, event: str, fields: Mapping[str, object], level: str, *, is_generated: bool) -> None: ...
+
+
+_write_canonical_line: _LineWriter = _write_with_structlog
 
 
 def log_alert(event: str, *, level: str = "error", **fields: Any) -> None:
