@@ -13,7 +13,6 @@ import structlog
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.direct_records import append_directly
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.sql.engine import write_connection
 from spokes.backfill.checkpoint import Counts
@@ -191,10 +190,7 @@ class Reconciliation:
             detail={"object_type": comparison.object_type, **counts},
         )  # fmt: skip
         async with write_connection(self.engine) as connection:
-            await append_directly(
-                connection, [record], master_key=self.ledger.master_key,
-                checkpoint_every=self.ledger.checkpoint_every,
-            )  # fmt: skip
+            await self.ledger.audit.append(connection, [record])
         log.info("reconciled", portal_id=comparison.portal_id, object_type=comparison.object_type, **counts)
         arrived = comparison.events - comparison.missing - comparison.own
         for result, count in (("arrived", arrived), ("own_write", comparison.own), ("missing", comparison.missing)):

@@ -7,21 +7,20 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final, Self
 
 from sqlalchemy import RowMapping, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.direct_records import append_directly
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import BACKFILLS
 from spokes.backfill.checkpoint import BackfillCheckpoint, Counts
 from spokes.core.clock import now_ms
 from spokes.core.errors import RecoveryRefused
-from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 
 _B: Final = BACKFILLS.c
@@ -92,14 +91,13 @@ class BackfillStore:
     """The backfills of a deployment; `actor` is who changes them. The caller closes `engine`."""
 
     engine: AsyncEngine
-    master_key: str = field(repr=False)
-    checkpoint_every: int
+    audit: DirectRecords
     actor: str
 
     @classmethod
     def from_settings(cls, settings: Settings, engine: AsyncEngine, actor: str) -> Self:
         """Return the store of this deployment."""
-        return cls(engine, load_master_key(settings), settings.checkpoint_every, actor)
+        return cls(engine, DirectRecords.from_settings(settings), actor)
 
     async def create(self, backfill: Backfill, runner: str) -> None:
         """Store a new backfill that the process `runner` runs."""
@@ -200,7 +198,7 @@ class BackfillStore:
         record = AuditRecord(
             action=Action.BACKFILL, portal_id=backfill.portal_id, actor=self.actor, reason=reason, detail=detail
         )
-        await append_directly(connection, [record], master_key=self.master_key, checkpoint_every=self.checkpoint_every)
+        await self.audit.append(connection, [record])
 
 
 def first_open(

@@ -4,7 +4,7 @@ Every method raises AuditUnavailable if the store does not answer.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, RowMapping, delete, select, text
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.direct_records import append_directly
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.incidents.incident import storable
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.sql.engine import read_connection, write_connection
@@ -20,7 +20,6 @@ from spokes.audit.sql.tables import GAPS
 from spokes.core.clock import now_ms
 from spokes.core.errors import RecoveryRefused
 from spokes.core.masking import Mask
-from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.gaps.gap import ALL_PORTALS, ALL_SCOPES, Gap, GapCause, MissedInterval, Proof, ProvenInterval, new_gap_id
 from spokes.gaps.intervals import GapChanges, cover, widen
@@ -34,13 +33,12 @@ class GapLedger:
     """The gaps of a deployment; the caller closes `engine`."""
 
     engine: AsyncEngine
-    master_key: str = field(repr=False)
-    checkpoint_every: int
+    audit: DirectRecords
 
     @classmethod
     def from_settings(cls, settings: Settings, engine: AsyncEngine) -> Self:
         """Return the ledger of this deployment."""
-        return cls(engine, load_master_key(settings), settings.checkpoint_every)
+        return cls(engine, DirectRecords.from_settings(settings))
 
     async def report(self, missed: MissedInterval, *, portals: Iterable[int] = (), scopes: Iterable[str] = ()) -> None:
         """Record that events may have been missed.
@@ -128,7 +126,7 @@ class GapLedger:
             statement = insert(GAPS).values(**row)
             await connection.execute(statement.on_conflict_do_update(index_elements=[_G.id], set_=row))
         records = _records(change, {gap.id for gap in known})
-        await append_directly(connection, records, master_key=self.master_key, checkpoint_every=self.checkpoint_every)
+        await self.audit.append(connection, records)
 
 
 def _records(change: GapChanges, known_ids: set[str]) -> list[AuditRecord]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
-from spokes.audit.direct_records import append_directly
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
@@ -43,7 +43,7 @@ class Comparer:
 
     async def archive(self, *records: AuditRecord) -> None:
         async with write_connection(self.world.engine) as connection:
-            await append_directly(connection, records, master_key=KEY, checkpoint_every=1000)
+            await DirectRecords(KEY, 1000).append(connection, records)
 
     def record_of(self, raw: RawEvent) -> AuditRecord:
         event = Event(raw)

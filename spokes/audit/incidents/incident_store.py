@@ -5,13 +5,13 @@ Redis does not answer.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from sqlalchemy import Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.direct_records import append_directly
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.incident_ids import mask_ids
 from spokes.audit.incidents.incident import Incident, Note, is_incident_id
 from spokes.audit.records import Action, AuditRecord
@@ -20,7 +20,6 @@ from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import INCIDENT_NOTES, INCIDENTS
 from spokes.core.clock import now_ms
 from spokes.core.errors import IncidentRejected
-from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 
 _NO_PORTAL: Final = 0
@@ -34,15 +33,14 @@ class IncidentStore:
     """
 
     engine: AsyncEngine
-    master_key: str = field(repr=False)
-    checkpoint_every: int
+    audit: DirectRecords
     actor: str
     address: str = ""
 
     @classmethod
     def from_settings(cls, settings: Settings, engine: AsyncEngine, actor: str, address: str = "") -> Self:
         """Return the store of this deployment."""
-        return cls(engine, load_master_key(settings), settings.checkpoint_every, actor, address)
+        return cls(engine, DirectRecords.from_settings(settings), actor, address)
 
     async def open(self, incident: Incident) -> None:
         """Store a new incident."""
@@ -111,7 +109,7 @@ class IncidentStore:
         record = AuditRecord(
             action=action, portal_id=_NO_PORTAL, actor=self.actor, detail={"incident": incident_id, **detail, **address}
         )
-        await append_directly(connection, [record], master_key=self.master_key, checkpoint_every=self.checkpoint_every)
+        await self.audit.append(connection, [record])
 
 
 async def find_incident(engine: AsyncEngine, incident_id: str) -> Incident | None:

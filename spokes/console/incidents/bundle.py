@@ -62,10 +62,10 @@ async def write_bundle(settings: Settings, engine: AsyncEngine, store: IncidentS
             each for each in await load_checkpoints(engine) if bounds.first_seq <= each.seq <= bounds.last_seq
         ]
         check, actions = await _write_audit(bundle, engine, bounds, checkpoints)
-        problem = check.finish() or forged_checkpoint(checkpoints, store.master_key)
+        problem = check.finish() or forged_checkpoint(checkpoints, store.audit.master_key)
         if check.records and not problem:
             end = Checkpoint(CheckpointKind.CHECKPOINT, bounds.last_seq, check.last_hash, now_ms())
-            checkpoints.append(end.with_signature(signing_key(store.master_key)))
+            checkpoints.append(end.with_signature(signing_key(store.audit.master_key)))
         with bundle.member(AFFECTED) as member:
             affected = await affected_objects(engine, incident.filters)
             for item in affected:
@@ -89,7 +89,7 @@ async def write_bundle(settings: Settings, engine: AsyncEngine, store: IncidentS
         }  # fmt: skip
         with bundle.member(INCIDENT) as member:
             member.write_json(document, indented=True)
-        bundle.sign(id_, store.master_key)
+        bundle.sign(id_, store.audit.master_key)
     return problem
 
 

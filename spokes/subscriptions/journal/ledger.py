@@ -12,12 +12,11 @@ import orjson
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.direct_records import append_directly
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import JOURNAL_SUBSCRIPTIONS
 from spokes.core.clock import now_ms
-from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.subscriptions.journal.contents import Content, Subject
 from spokes.subscriptions.journal.filters import Filter
@@ -52,16 +51,14 @@ class JournalLedger:
 
     engine: AsyncEngine
     client_id: str
-    master_key: str = field(repr=False)
-    checkpoint_every: int
+    audit: DirectRecords
     actor: str
     reason: str = ""
 
     @classmethod
     def from_settings(cls, settings: Settings, engine: AsyncEngine, actor: str, reason: str = "") -> Self:
         """Return the ledger of this deployment's app."""
-        key = load_master_key(settings)
-        return cls(engine, settings.hubspot_client_id, key, settings.checkpoint_every, actor, reason)
+        return cls(engine, settings.hubspot_client_id, DirectRecords.from_settings(settings), actor, reason)
 
     async def read(self) -> dict[Subject, JournalLedgerEntry]:
         """Return all entries."""
@@ -108,7 +105,7 @@ class JournalLedger:
             )
             for subject, change in changes
         ]
-        await append_directly(connection, records, master_key=self.master_key, checkpoint_every=self.checkpoint_every)
+        await self.audit.append(connection, records)
 
 
 def _text(entry: JournalLedgerEntry) -> str:

@@ -4,18 +4,17 @@ An attempt is recorded before its call. Each change and its audit record are wri
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from spokes.audit.direct_records import append_directly
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import PUSH_SUBSCRIPTIONS
 from spokes.core.clock import now_ms
-from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.subscriptions.subscribed_events import SubscribedEvent, parse_event
 
@@ -41,16 +40,14 @@ class PushLedger:
 
     engine: AsyncEngine
     app_id: int
-    master_key: str = field(repr=False)
-    checkpoint_every: int
+    audit: DirectRecords
     actor: str
     reason: str = ""
 
     @classmethod
     def from_settings(cls, settings: Settings, engine: AsyncEngine, actor: str, reason: str = "") -> Self:
         """Return the ledger of this deployment's app."""
-        key = load_master_key(settings)
-        return cls(engine, settings.hubspot_app_id, key, settings.checkpoint_every, actor, reason)
+        return cls(engine, settings.hubspot_app_id, DirectRecords.from_settings(settings), actor, reason)
 
     async def read(self) -> dict[str, LedgerEntry]:
         """Return all entries by event."""
@@ -98,7 +95,7 @@ class PushLedger:
     async def _audit(self, connection: AsyncConnection, details: Sequence[Mapping[str, object]]) -> None:
         """Append the records of changes to the chain, in the caller's transaction."""
         records = [self._record(detail) for detail in details]
-        await append_directly(connection, records, master_key=self.master_key, checkpoint_every=self.checkpoint_every)
+        await self.audit.append(connection, records)
 
     def _record(self, detail: Mapping[str, Any]) -> AuditRecord:
         return AuditRecord(

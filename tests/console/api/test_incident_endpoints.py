@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.archiver import Archiver
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.incidents.incident import Incident, Note
 from spokes.audit.incidents.incident_store import IncidentStore
 from spokes.console.accounts.api_tokens import ApiTokens
@@ -29,7 +30,7 @@ async def incident_id(redis: Redis, migrated_store: None, sqlite_engine: AsyncEn
     await append_records(redis, record(1, object_id="51"))
     await Archiver(redis, sqlite_engine, KEY).drain()
     incident = Incident(title="Token leaked", aware_at=now_ms(), opened_by="ada", since=0)
-    store = IncidentStore(sqlite_engine, KEY, 1000, "ada")
+    store = IncidentStore(sqlite_engine, DirectRecords(KEY, 1000), "ada")
     await store.open(incident)
     await store.add_note(Note(incident_id=incident.id, author="ada", text="revoked"))
     return incident.id

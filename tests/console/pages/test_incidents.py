@@ -8,6 +8,7 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from spokes.audit.direct_records import DirectRecords
 from spokes.audit.incidents.bundle_file import verify_bundle
 from spokes.audit.incidents.incident import Incident
 from spokes.audit.incidents.incident_store import IncidentStore, find_notes, list_incidents
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("migrated_store")
 async def opened(engine: AsyncEngine, title: str = "Token leaked", *, hours_ago: int = 0) -> str:
     """Store an open incident; return its id."""
     incident = Incident(title=title, aware_at=now_ms() - hours_ago * HOUR, opened_by="ada", since=0)
-    await IncidentStore(engine, KEY, 1000, "ada").open(incident)
+    await IncidentStore(engine, DirectRecords(KEY, 1000), "ada").open(incident)
     return incident.id
 
 
