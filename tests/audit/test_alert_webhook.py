@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,6 +21,7 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from tests.support.command_line import spokes
+from tests.support.waiting import until
 
 SECRET = "a-secret-of-the-webhook"
 
@@ -67,12 +68,6 @@ async def delivery(
     for worker in workers:
         worker.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - another task makes it true
-            await asyncio.sleep(0.02)
 
 
 async def test_start_and_end_of_episode_are_each_sent_once(delivery: tuple[Receiver, AlertEpisodes]) -> None:

@@ -20,6 +20,7 @@ from spokes.console.accounts.users import Users
 from spokes.core.settings import Settings
 from tests.support.console_visitor import KEY, SEALS
 from tests.support.deployment import ROOT
+from tests.support.waiting import until
 
 DEADLINE_S = 40.0  # a process starts in two seconds; the machine may be busy
 
@@ -91,12 +92,6 @@ def _descends_from_this_test(process: Path) -> bool:
     return f"TEST_MARK={os.getpid()}".encode() in (process / "environ").read_bytes().split(b"\0")
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - processes send no event
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.parametrize(
     ("path", "is_console"),
     [
@@ -159,13 +154,13 @@ async def test_console_is_served_restarted_and_ended_with_the_web_process(
 
         [child] = console_pids()
         os.kill(child, signal.SIGKILL)
-        await wait_until(lambda: bool(console_pids() - {child}))
+        await until(lambda: bool(console_pids() - {child}))
         await web.wait_for_status("/console/login", 200)
     assert (await web.get("/readyz"))[0] == 200
 
     web.process.kill()
     await web.process.wait()
-    await wait_until(lambda: not console_pids())
+    await until(lambda: not console_pids())
 
 
 @pytest.mark.slow
@@ -181,7 +176,7 @@ async def test_event_stream_does_not_delay_shutdown(start: Start, redis: Redis) 
         await stream.content.readany()
         web.process.terminate()
         assert await asyncio.wait_for(web.process.wait(), DEADLINE_S) == 0
-    await wait_until(lambda: not console_pids())
+    await until(lambda: not console_pids())
 
 
 @pytest.mark.slow

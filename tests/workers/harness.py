@@ -1,7 +1,6 @@
 """A worker's parts without arq, with handlers that record their calls."""
 
 import asyncio
-from collections.abc import Callable
 
 from redis.asyncio import Redis
 
@@ -103,10 +102,3 @@ def object_event(kind: str, object_id: int, at: int = 1, **fields: object) -> di
 
 def merge(survivor: int, *losers: int, at: int = 5) -> dict[str, object]:
     return object_event("merge", survivor, at, primaryObjectId=survivor, mergedObjectIds=list(losers))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for other tasks."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nothing signals it
-            await asyncio.sleep(0.005)

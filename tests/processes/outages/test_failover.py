@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from spokes.core.settings import Settings
 from spokes.simulator.app import Simulator
 from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
+from tests.support.waiting import until
 from workers.worker import build_worker
 
 PATH = "/webhooks/hubspot"
@@ -40,13 +41,6 @@ class Pair:
         await self.replica.replicaof("NO", "ONE")
         self.ports.reverse()
         await self.primary.replicaof("127.0.0.1", self.ports[0])
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for other processes."""
-    async with asyncio.timeout(40):
-        while not await condition():  # noqa: ASYNC110 - another process gets there
-            await asyncio.sleep(0.02)
 
 
 async def in_sync(replica: Redis) -> None:

@@ -10,8 +10,8 @@ from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.portal import TokenState
-from tests.processes.outages.test_partial_outage import alerts, outcomes, queue, until
-from tests.processes.outages.test_partial_outage import worker as worker  # noqa: PLC0414 - a fixture
+from tests.support.processes.contact_changes import alerts, outcomes, queue_changes
+from tests.support.waiting import until
 
 PORTAL = 50112233
 EVENTS = 12
@@ -59,7 +59,7 @@ async def test_portal_is_paused_once_and_its_events_run_after_one_act(
     redis: Redis, hubspot: Simulator, reason: str
 ) -> None:
     pauses = PortalPauses(redis)
-    await queue(redis, hubspot, "read", value="")
+    await queue_changes(redis, hubspot, "read", value="")
 
     async def the_worker_works() -> bool:
         return len(await outcomes(redis, "processed")) == 1
@@ -68,7 +68,7 @@ async def test_portal_is_paused_once_and_its_events_run_after_one_act(
     end = BEGINS[reason](hubspot)
     if reason == "operator":
         await pauses.operator_pause(PORTAL, actor="ann", reason="a test")
-    await queue(redis, hubspot, *["read"] * EVENTS, value="")
+    await queue_changes(redis, hubspot, *["read"] * EVENTS, value="")
 
     async def portal_is_paused() -> bool:
         return [pause.reason for pause in (await pauses.list()).values()] == [reason]

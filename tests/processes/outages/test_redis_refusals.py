@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bench.workers import PORTAL, change_event, fill_queue
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from tests.support.deployment import ROOT, TOKEN
 from tests.support.redis_server import busy_script, fill_memory, free_memory, own_server
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow  # each test runs a worker through an outage
 
@@ -82,12 +83,6 @@ REFUSALS: dict[str, Refusal] = {
 }
 
 
-async def wait_for(condition: Callable[[], Awaitable[object]], seconds: float = 40) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - another process gets there
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 async def test_worker_outlasts_a_refusing_redis(tmp_path: Path, hubspot_url: str, refusal: Refusal) -> None:
@@ -95,7 +90,7 @@ async def test_worker_outlasts_a_refusing_redis(tmp_path: Path, hubspot_url: str
         await fill_queue(redis, EVENTS, 1, change_event)
         process = worker_process(url, hubspot_url, tmp_path, MAX_OBJECTS="5")
         try:
-            await wait_for(lambda: redis.xlen(AUDIT_STREAM))
+            await until(lambda: redis.xlen(AUDIT_STREAM))
             async with refusal(url, redis):
                 await asyncio.sleep(4)
                 assert process.poll() is None
@@ -103,7 +98,7 @@ async def test_worker_outlasts_a_refusing_redis(tmp_path: Path, hubspot_url: str
             async def is_empty() -> bool:
                 return not await redis.zcard(JOB_QUEUE)
 
-            await wait_for(is_empty)
+            await until(is_empty)
             outcomes = await StreamOutcomes.read(redis)
             await asyncio.sleep(6)  # every task of the worker has called Redis again
         finally:

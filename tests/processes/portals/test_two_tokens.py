@@ -3,8 +3,7 @@
 import asyncio
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -14,7 +13,6 @@ from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
-from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.queue.token_reports import TokenReports
 from spokes.simulator.app import Simulator
@@ -24,6 +22,8 @@ from spokes.simulator.demo import clean_environment
 from spokes.simulator.portal import TokenState
 from tests.support.deployment import ROOT, TOKEN
 from tests.support.events import event, recorded
+from tests.support.processes.contact_changes import alerts
+from tests.support.waiting import until
 
 PORTAL = 50112233
 NEW_TOKEN = "pat-na1-the-new-token-of-this-app"
@@ -102,16 +102,3 @@ async def final_outcomes(redis: Redis) -> list[tuple[str, int]]:
     """Return the outcome and the number of attempts of each event that does not run again."""
     records = await recorded(redis)
     return [(record.outcome.value, record.attempt) for record in records if record.outcome in TERMINAL]
-
-
-async def alerts(redis: Redis, action: str) -> list[str]:
-    """Return the alerts that began or ended, without that of the audit store, which no test server replaces here."""
-    reasons = [record.reason for record in await recorded(redis) if record.action == action]
-    return [reason for reason in reasons if reason != Alert.AUDIT_UNAVAILABLE]
-
-
-async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 40.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, condition.__name__
-        await asyncio.sleep(0.05)

@@ -7,7 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.redis import keys
-from tests.workers.harness import PORTAL, Harness, change, until
+from tests.support.waiting import until
+from tests.workers.harness import PORTAL, Harness, change
 from workers.delivery.delivery_run import DeliveryRun, postpone
 from workers.lanes.lanes import Lane
 from workers.lanes.resolution import LEASE_LOST

@@ -6,7 +6,8 @@ from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.queue.running_deliveries import RunningDelivery, publish_running
-from tests.workers.harness import PORTAL, Harness, change, until
+from tests.support.waiting import until
+from tests.workers.harness import PORTAL, Harness, change
 from workers.queue.progress import deadline_s, long_running
 from workers.upkeep.anomaly_watch import watch_running
 
