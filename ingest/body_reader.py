@@ -48,6 +48,8 @@ class BodyReader:
         return body
 
     async def _read_rest(self, request: web.BaseRequest, max_bytes: int) -> bytes:
+        if request.transport is None:  # lost before reading began; aiohttp would raise RuntimeError
+            raise ConnectionResetError
         client = ""
         chunks: list[bytes] = []
         size = counted = 0

@@ -84,7 +84,7 @@ class DeliveryConnection(RequestHandler):
 
     def _receive_delayed(self) -> None:
         data, self._delayed = b"".join(self._delayed), []
-        if self._parser is not None:  # the connection is open
+        if self.transport is not None and not self.transport.is_closing():  # the sender is not gone already
             self._receive(data)
 
     def _receive(self, data: bytes) -> None:

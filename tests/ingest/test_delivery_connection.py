@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 from aiohttp.web_protocol import RequestHandler
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from ingest.server.request_wrapper import RequestWrapper
 from spokes.core.redis.keys import JOB_QUEUE, quarantine_index
@@ -104,6 +105,34 @@ async def test_delivery_that_comes_before_the_task_of_its_connection_needs_no_re
     async with connected(port) as sender:
         assert (await sender.response())[0] == 202
     assert by_aiohttp == []
+
+
+@pytest.mark.parametrize(("is_soon", "logged"), [(True, []), (False, [("request", "sender_gone")])])
+async def test_sender_that_disconnects_before_its_incomplete_delivery_is_read_is_no_error(
+    settings: Settings, sign: Sign, monkeypatch: pytest.MonkeyPatch, is_soon: bool, logged: list[tuple[str, str]]
+) -> None:
+    original = RequestHandler.connection_made
+
+    def begin(self: RequestHandler, made: asyncio.BaseTransport) -> None:
+        original(self, made)
+        transport = cast("asyncio.Transport", made)
+        self.data_received(delivery(sign, 1)[:-10])
+        if is_soon:
+            transport.abort()
+        else:
+            asyncio.get_running_loop().call_soon(transport.abort)
+
+    monkeypatch.setattr(RequestHandler, "connection_made", begin)
+    async with serving(settings) as port:
+        before = asyncio.all_tasks()
+        with capture_logs() as logs:
+            async with connected(port) as sender:
+                with contextlib.suppress(ConnectionResetError):
+                    await sender.is_closed()
+            async with asyncio.timeout(10):
+                while asyncio.all_tasks() - before:  # noqa: ASYNC110 - seen from outside
+                    await asyncio.sleep(0.01)
+    assert [(line["event"], line.get("reason")) for line in logs] == logged
 
 
 async def test_delivery_that_comes_right_after_another_response_needs_no_request_object(
