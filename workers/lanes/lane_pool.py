@@ -1,8 +1,10 @@
 """The lanes that are ready, and the tasks that run them: many lanes, few tasks.
 
-A task continues with the next ready lane; another task starts only when it blocks. An event whose handler does not
-wait for anything costs no task of its own. Within a priority class the portals take turns. When all tasks are used,
-more are started for portals that use less than their share: the blocked handlers of one portal stop no other's.
+A task continues with the next ready lane; more tasks start only when it blocks, then twice as many as before while
+lanes stay ready. An event whose handler does not wait for anything costs no task of its own. Within a priority class
+the portals take turns. Tasks that run imports do not count for interactive lanes, which would wait behind them for
+seconds. When all tasks are used, more are started for portals that use less than their share: the blocked handlers of
+one portal stop no other's.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their c
 
 log = structlog.get_logger()
 _RESERVE_SHARE: Final = 10  # each class leaves this part of the tasks to the other
+_MOST_STARTED_AT_ONCE: Final = 8  # the handlers of so many lanes run to their first wait in one iteration of the loop
 _MOST_EXTRA_TIMES: Final = 4  # times the limit of tasks, for those that wait for an answer
 _Turn: TypeAlias = tuple[Priority, int | None]  # a class and a portal; None if any portal will do
 _ANY_INTERACTIVE: Final[_Turn] = ("interactive", None)
@@ -100,9 +103,10 @@ class LanePool:
         self._running: dict[int, int] = {}  # tasks that run a portal's lanes, by portal
         self._starter: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._imports: set[asyncio.Task[None] | None] = set()  # the tasks that run imports
+        self._imports: set[asyncio.Task[None]] = set()  # the tasks that run imports
         self._previous: Priority = "import"
-        self._starting: asyncio.Task[None] | None = None  # the task that was created last, until its first step
+        self._starting: set[asyncio.Task[None]] = set()  # tasks that were created, until their first step
+        self._started_at_once = 1
         self._check_is_due = False
         self._is_closing = False
 
@@ -146,14 +150,22 @@ class LanePool:
     async def _start_tasks(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         while True:
             await self._ready.wait()
-            self._start_task(work_lane)
+            self._start_more(work_lane)
 
-    def _start_task(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
-        is_starting = self._starting is not None and not self._starting.done()
-        if not is_starting and self._next_turn(len(self._tasks)) is not None:
-            task = self._starting = asyncio.get_running_loop().create_task(self._run_lanes(work_lane))
+    def _start_more(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
+        if not all(task.done() for task in self._starting):  # done: cancelled before its first step
+            return
+        for _ in range(self._started_at_once):
+            if self._next_turn(len(self._tasks)) is None:
+                return
+            task = asyncio.get_running_loop().create_task(self._run_lanes(work_lane))
+            self._starting.add(task)
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+        self._starting.discard(task)
+        self._tasks.discard(task)
 
     def _next_turn(self, other_tasks: int) -> _Turn | None:
         """Return the turn whose lane a task runs next beside `other_tasks`, or None if none may."""
@@ -164,6 +176,8 @@ class LanePool:
             chosen = next_class(ready, len(self._imports), self._max_tasks, self._previous)
             if chosen is not None:
                 return chosen, None
+        elif ready["interactive"] and other_tasks - len(self._imports) < self._max_tasks:
+            return _ANY_INTERACTIVE
         if other_tasks < self._max_tasks + self._own_tasks:
             for priority in PRIORITIES:
                 for portal_id in ready[priority]:
@@ -172,8 +186,8 @@ class LanePool:
         return None
 
     async def _run_lanes(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
-        self._starting = None
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
+        self._starting.discard(task)
         while (turn := self._next_turn(len(self._tasks) - 1)) is not None:
             priority, portal_id = turn
             lane = self._ready.by_class[priority].take(portal_id)
@@ -200,8 +214,9 @@ class LanePool:
                     self._running[portal_id] -= 1
         # At once, and not when the loop calls back: tasks that end together would each count the others, and all would
         # end as one too many, with lanes ready and nothing to wake another task.
-        self._tasks.discard(cast("asyncio.Task[None]", task))
+        self._tasks.discard(task)
 
     def _check_ready(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._check_is_due = False
-        self._start_task(work_lane)
+        self._started_at_once = min(2 * self._started_at_once, _MOST_STARTED_AT_ONCE) if self._ready else 1
+        self._start_more(work_lane)

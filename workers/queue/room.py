@@ -1,15 +1,16 @@
-"""How much more a worker may claim, by priority class: neither class can fill the whole worker. Pure.
+"""How much more a worker may claim, by priority class: imports take nothing from interactive work. Pure.
 
-Each class may hold as much as keeps the worker busy, and both together hold a quarter more. So a class that fills its
-own room leaves a reserve to the other, and a class that works alone wastes nothing.
+Each class may hold as much as keeps the worker busy; imports only what interactive work leaves of that, but always a
+quarter. So a class that works alone wastes nothing, imports that were claimed before keep no interactive delivery
+waiting, and an interactive load that fills its room does not stop imports.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from spokes.core.priority import PRIORITIES, Priority
+from spokes.core.priority import Priority
 
-_RESERVE_SHARE = 4  # the reserve is this part of what one class may hold
+_RESERVE_SHARE = 4  # imports may always hold this part of what one class may hold
 
 
 class Room(NamedTuple):
@@ -31,6 +32,7 @@ def room_left(limit: int, held: Mapping[Priority, int]) -> Room:
         limit: what one class may hold.
         held: what this worker holds, by class.
     """
-    total = limit + max(1, limit // _RESERVE_SHARE) - sum(held.values())
-    by_class = {priority: limit - held.get(priority, 0) for priority in PRIORITIES}
-    return Room(total, by_class, limit)
+    interactive = limit - held["interactive"]
+    imports = max(min(limit, interactive), 1, limit // _RESERVE_SHARE) - held["import"]
+    by_class: Mapping[Priority, int] = {"interactive": interactive, "import": imports}
+    return Room(sum(max(0, room) for room in by_class.values()), by_class, limit)

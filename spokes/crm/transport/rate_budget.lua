@@ -25,6 +25,8 @@ local KEEP_MS = 2 * 24 * 3600 * 1000
 local IMPORT_SHARE_OF_WINDOW = 0.95 -- of an even share: otherwise no delay of one call could be made up for
 local IN_USE_SHARES = 4.5 -- four pauses, which are 1.12 shares a queue
 local DAY_US = 24 * 3600 * 1000000
+local GROWTH_SHARE_OF_WINDOW = 0.2 -- in which the growth of interactive work is measured
+local RECHECK_SHARE_OF_WINDOW = 0.02 -- until an import that waits for a growing interactive load asks again
 local IMPORT_QUEUE = 'import:' -- before the id of a batch queue that sends a batch of imports
 local URGENT_US = 50000 -- after its slot is due, a waiting interactive call has asked again
 
@@ -70,8 +72,7 @@ local function room_at(key, excess)
   return tonumber(redis.call('ZRANGE', key, excess, excess, 'WITHSCORES')[2])
 end
 
--- Counts a batch queue as in use, and returns how many share its priority's part of the limit: imports leave what
--- interactive queues need, so theirs count too; queues that only imports use do not lengthen an interactive pause.
+-- Counts a batch queue as in use, and returns how many share its priority's part of the limit.
 -- `share`: time between two calls if those that are left are spread evenly. A queue that pauses among n sends a batch
 -- every n shares or so. From the latest grant back, the first queue that was granted none for several pauses of those
 -- before it is not in use, nor are the others: a worker that sends a batch now and then shares the limit with nobody.
@@ -81,7 +82,7 @@ local function queues_in_use(queue, is_import, window, share)
   redis.call('PEXPIRE', QUEUES, math.ceil(window / 1000))
   local latest, count = redis.call('ZREVRANGE', QUEUES, 0, -1, 'WITHSCORES'), 0
   for i = 1, #latest, 2 do
-    if is_import or latest[i]:sub(1, #IMPORT_QUEUE) ~= IMPORT_QUEUE then
+    if (latest[i]:sub(1, #IMPORT_QUEUE) == IMPORT_QUEUE) == is_import then
       if now - tonumber(latest[i + 1]) > IN_USE_SHARES * math.max(count, 1) * share then
         break
       end
@@ -101,9 +102,27 @@ local function even_share(window, available, left, day_limit, day_left_us)
   return share
 end
 
+-- Returns how many calls of a set were made lately, less those that will soon have come back: by how much it grows.
+local function growth(key, window)
+  local part = GROWTH_SHARE_OF_WINDOW * window
+  local latest = redis.call('ZCOUNT', key, string.format('%.0f', now + window - part), '+inf')
+  return latest - redis.call('ZCOUNT', key, '-inf', string.format('%.0f', now + part)), latest
+end
+
+-- Returns how many calls of a window interactive work leaves to imports, at least the reserve: what it does not use now,
+-- and would not use if it went on growing as it does. It needs them before those that imports take now come back.
+local function left_to_imports(limit, reserve, window)
+  local used = redis.call('ZCARD', SLOTS) - redis.call('ZCARD', IMPORT_SLOTS)
+  local grown, latest = growth(SLOTS, window)
+  local grown_imports, latest_imports = growth(IMPORT_SLOTS, window)
+  local more = (1 / GROWTH_SHARE_OF_WINDOW - 1) * math.max(0, grown - grown_imports - reserve / 2)
+  local expected = math.max(used, math.min(used + more, (latest - latest_imports) / GROWTH_SHARE_OF_WINDOW))
+  return math.max(1, reserve, limit - reserve - math.floor(expected))
+end
+
 -- Returns how long one import lasts when imports are granted evenly, and how much earlier than that they may begin.
-local function import_pace(limit, reserve, window)
-  local share = IMPORT_SHARE_OF_WINDOW * window / limit
+local function import_pace(left, reserve, window)
+  local share = IMPORT_SHARE_OF_WINDOW * window / left
   return share, (math.max(1, reserve) - 1) * share
 end
 
@@ -113,8 +132,12 @@ local function import_due(limit, reserve, excess, window)
   local own = redis.call('ZCARD', IMPORT_SLOTS)
   local due = 0
   if reserve > 0 then
-    local _, early = import_pace(limit, reserve, window)
+    local left = left_to_imports(limit, reserve, window)
+    local _, early = import_pace(left, reserve, window)
     due = tonumber(even or 0) - early
+    if own >= left then
+      due = math.max(due, now + RECHECK_SHARE_OF_WINDOW * window)
+    end
   end
   if own >= math.max(1, reserve) then
     due = math.max(due, tonumber(urgent or 0))
@@ -174,7 +197,7 @@ if operation == 'take' then
   end
   if is_import and reserve > 0 then
     local even = tonumber(redis.call('HGET', PORTAL, 'even:' .. kind) or 0)
-    local share = import_pace(limit, reserve, window)
+    local share = import_pace(left_to_imports(limit, reserve, window), reserve, window)
     redis.call('HSET', PORTAL, 'even:' .. kind, string.format('%.0f', math.max(even, now) + share))
     redis.call('PEXPIRE', PORTAL, KEEP_MS)
   end
@@ -187,7 +210,7 @@ if operation == 'take' then
   local used, imports = redis.call('ZCARD', SLOTS), redis.call('ZCARD', IMPORT_SLOTS)
   local available = limit
   if is_import then
-    available = limit - reserve
+    used, available = imports, left_to_imports(limit, reserve, window)
   elseif imports > 0 then -- what they hold is not free, to a bound, and who fills the rest to the last slot waits for it
     available = limit - reserve - math.min(math.max(imports, reserve), 2 * reserve)
   end

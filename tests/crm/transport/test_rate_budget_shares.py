@@ -339,11 +339,11 @@ async def test_queue_counts_for_longer_while_the_rest_of_a_day_is_spread(redis: 
     assert counted == [1, 2]
 
 
-async def test_queue_of_both_priorities_counts_for_both(redis: Redis) -> None:
+async def test_queue_of_both_priorities_counts_once_for_each(redis: Redis) -> None:
     budget = make_budget(redis, limit=40, reserve=0.2)
     for priority in ("interactive", "import"):
         async with budget.slot(PORTAL, "calls", priority, "both"):
             pass
 
     assert budget._uses[PORTAL, "calls", "interactive"].queues == 1
-    assert budget._uses[PORTAL, "calls", "import"].queues == 2
+    assert budget._uses[PORTAL, "calls", "import"].queues == 1

@@ -105,6 +105,28 @@ async def test_tasks_that_end_together_leave_as_many_as_are_allowed_to_the_ready
     assert len(wide.started) == 42 + 10
 
 
+async def test_tasks_of_imports_do_not_count_against_interactive_lanes(work: Work) -> None:
+    work.ready.put(Lane(f"slow import {number}", "token", 0.0, priority="import") for number in range(3))
+    await work.let_run()
+    await work.put("slow 1", "slow 2", "slow 3")
+    assert work.started == ["slow import 0", "slow import 1", "slow 1", "slow 2"]
+
+
+async def test_twice_as_many_tasks_start_at_a_time_while_lanes_block(wide: Work) -> None:
+    await wide.put(*(f"held {number}" for number in range(40)))
+    await wide.let_run()
+    assert len(wide.started) == 32  # one at a time would have started ten
+
+
+async def test_task_that_is_cancelled_before_its_first_step_does_not_stop_the_pool(work: Work) -> None:
+    work.ready.put([Lane("a", "token", 0.0)])
+    await asyncio.sleep(0)
+    for task in work.pool._starting:
+        task.cancel()
+    await work.put("b")
+    assert work.started == ["a", "b"]
+
+
 async def test_lane_that_is_ready_later_is_run(work: Work) -> None:
     await work.put("a")
     await work.put("b")

@@ -19,6 +19,14 @@ def test_class_that_has_filled_its_room_leaves_some_to_the_other(limit: int, hel
         assert 0 <= room_left(limit, held).of(own) <= limit
 
 
+@given(st.integers(1, 1_000), HELD)
+def test_imports_give_way_to_interactive_work_down_to_a_quarter(limit: int, held: dict[Priority, int]) -> None:
+    room = room_left(limit, held)
+    assert room.of("interactive") == max(0, limit - held["interactive"])
+    least = max(1, limit // 4)
+    assert room.of("import") == max(0, max(least, limit - held["interactive"]) - held["import"])
+
+
 @given(st.integers(0, 3), st.integers(1, 3), st.integers(0, 40), st.integers(1, 40), st.sampled_from(PRIORITIES))
 def test_lane_runs_next_if_one_may(
     interactive: int, imports: int, running_imports: int, max_tasks: int, previous: Priority
