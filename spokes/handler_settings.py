@@ -1,9 +1,11 @@
 """`HandlerSettings`: settings of handlers from the environment, read and checked when the handlers are loaded."""
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
@@ -126,13 +128,22 @@ def _sentence(cls: type[HandlerSettings], error: ErrorDetails, environ: Mapping[
     name = _variable(cls, field)
     description = cls.model_fields[field].description if field in cls.model_fields else ""
     if error["type"] == "missing":
-        return f"{name} is not set: {description or f'{cls.__name__} needs it'}."
+        return f"{name} is not set: {description or f'{cls.__name__} needs it{_place(cls)}'}."
     renamed: ErrorDetails = {**error, "loc": (name,)}
     sentence = invalid_setting(renamed, "")
     texts = {value for variable, value in environ.items() if variable.upper() == name and value}
     for text in texts:  # a validator of the handlers may quote it
         sentence = sentence.replace(text, _MASK)
     return sentence
+
+
+@cache  # a module whose import fails is gone when the faults are compared
+def _place(cls: type[HandlerSettings]) -> str:
+    """Return where a class of settings is defined, empty if its source is not there."""
+    try:
+        return f" (class in {os.path.relpath(inspect.getfile(cls))}:{inspect.getsourcelines(cls)[1]})"
+    except (OSError, TypeError, ValueError):
+        return ""
 
 
 def _variable(cls: type[HandlerSettings], field: str) -> str:

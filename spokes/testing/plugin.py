@@ -28,6 +28,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("spokes_redis", "Redis of the tests of handlers: valkey or fakeredis", default="valkey")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse a project with a package that is called like one of ours: the kit could not be imported beside it.
+
+    Raises:
+        pytest.UsageError: it has one.
+    """
+    from spokes.core.errors import ConfigurationError  # noqa: PLC0415 - pytest loads this module in every run
+    from spokes.core.process.current_folder import check_names  # noqa: PLC0415 - as above
+
+    try:
+        for folder in {session.config.rootpath, session.config.invocation_params.dir}:
+            check_names(folder)
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what the tests of handlers have started."""
     if (session := config.stash.get(_SESSION, None)) is not None:
@@ -127,8 +143,9 @@ def _checked(test: _Test, session: "KitSession") -> _Test:
             await test(*args, **options)
             await asyncio.sleep(0)
         except BaseException as error:
-            if sentence := await _end_left_tasks(before, session):
-                error.add_note(sentence)
+            for sentence in (session.unawaited(), await _end_left_tasks(before, session)):
+                if sentence:
+                    error.add_note(sentence)
             raise
         if sentence := await _end_left_tasks(before, session):
             pytest.fail(sentence, pytrace=False)

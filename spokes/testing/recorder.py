@@ -1,10 +1,11 @@
 """Records what handlers do in a test: their runs, errors, and calls of `tools`."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import isawaitable, iscoroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from spokes.core.events import Event
 from spokes.crm.associations import Associations
@@ -14,7 +15,10 @@ from spokes.crm.privacy import Privacy
 from spokes.crm.services import Services
 from spokes.routing import Handler, Router
 from spokes.testing.event_loop.handler_tasks import HandlerTasks, running_handler
+from spokes.testing.event_loop.unawaited_calls import UnawaitedCalls
 from spokes.tools import Tools, ToolSource
+
+_calls_of_run: Final[ContextVar[UnawaitedCalls | None]] = ContextVar("calls_of_run", default=None)
 
 
 @dataclass(slots=True)
@@ -24,6 +28,7 @@ class HandlerRun:
     handler: str
     calls: list[str] = field(default_factory=list)
     error: BaseException | None = None
+    unawaited: list[str] = field(default_factory=list)  # a sentence for each call without await
 
 
 class CallWatch(Protocol):
@@ -60,7 +65,8 @@ class Recorder:
             self.runs.append(run)
             self._observe_tools(tools, run)
             tasks = HandlerTasks(name)
-            token = running_handler.set(tasks)
+            calls = UnawaitedCalls(tasks, run.unawaited)
+            token, calls_token = running_handler.set(tasks), _calls_of_run.set(calls)
             try:
                 await function(event, tools)
             except BaseException as error:
@@ -69,7 +75,9 @@ class Recorder:
             else:
                 tasks.handler_returned()
             finally:
+                calls.handler_ended()
                 running_handler.reset(token)
+                _calls_of_run.reset(calls_token)
 
         return run
 
@@ -82,7 +90,10 @@ class Recorder:
         def call(*args: Any, **options: Any) -> Any:
             result = function(*args, **options)
             if isawaitable(result):
-                return self._awaited(name, result, run)
+                work = self._awaited(name, result, run)
+                if calls := _calls_of_run.get():
+                    calls.add(work, result, name)
+                return work
             return self._iterated(name, result, run) if isinstance(result, AsyncIterator) else result
 
         return call

@@ -66,11 +66,16 @@ class KitSession:
         return self._deployment
 
     async def left_behind(self) -> str:
-        """End the test's worker; return a sentence about tasks that its handlers have left behind, or nothing."""
+        """End the test's worker; return sentences about what its handlers have not awaited, or nothing."""
         if self._deployment is None:
             return ""
         await self._loop.run(self._deployment.end_workers())
-        return await self._loop.run(self._loop.left_behind())
+        return " ".join(filter(None, [self.unawaited(), await self._loop.run(self._loop.left_behind())]))
+
+    def unawaited(self) -> str:
+        """Return a sentence about each call of `tools` without await, or nothing; each line of code once."""
+        runs = self._deployment.recorder.runs if self._deployment else []
+        return " ".join(dict.fromkeys(sentence for run in runs for sentence in run.unawaited))
 
     @staticmethod
     async def end_tasks(tasks: list[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:

@@ -94,19 +94,21 @@ def test_prefix_belongs_to_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
         parts: dict[str, int]
         token: str
 
-    with pytest.raises(ConfigurationError, match="SHOP_TOKEN is not set: Prefixed needs it"):
+    with pytest.raises(ConfigurationError, match="SHOP_TOKEN is not set: Prefixed needs it \\(class in tests"):
         Prefixed()
     monkeypatch.setenv("SHOP_PARTS", "{")
     with pytest.raises(ConfigurationError, match="SHOP_PARTS must be JSON"):
         Prefixed()
 
 
-def test_faults_of_a_module_are_reported_without_those_that_follow_from_them(package: str) -> None:
+def test_faults_of_a_module_are_reported_without_those_that_follow_from_them(package: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_router(package)
+    line = MODULE.splitlines().index("class ErpSettings(HandlerSettings):") + 1
+    place = f"{os.path.relpath(tmp_path)}/settled/erp.py:{line}"
     assert caught.value.problems == (
-        "ERP_URL is not set: ErpSettings needs it.",
-        "ERP_KEY is not set: ErpSettings needs it.",
+        f"ERP_URL is not set: ErpSettings needs it (class in {place}).",
+        f"ERP_KEY is not set: ErpSettings needs it (class in {place}).",
     )
 
 

@@ -31,6 +31,13 @@ async def look(event: Event, tools: Tools) -> None:
 async def forget(event: Event, tools: Tools) -> None:
     asyncio.create_task(asyncio.sleep(3600))
 """
+HANDLERS += """
+@ROUTER.register("contact.propertyChange", property="city")
+@uses(reads={"contacts": ("email",)}, may=("contacts.update",))
+async def forget_await(event: Event, tools: Tools) -> None:
+    contact = await tools.crm.contacts.get(event.object_id)
+    tools.crm.contacts.update(contact.id, jobtitle="greeted")
+"""
 PACKAGES = {
     "my_crm.handlers": HANDLERS,
     "unimportable": "import nowhere",
@@ -56,6 +63,16 @@ async def test_handler_leaves_a_task(spokes):
 
 async def test_handler_leaves_a_call(spokes):
     await spokes.deliver("contact.restore", await spokes.hubspot.contacts.create(email="ada@example.com"))
+
+async def test_handler_forgets_await(spokes):
+    ada = await spokes.hubspot.contacts.create(email="ada@example.com")
+    run = await spokes.deliver("contact.propertyChange", ada, property="city", value="Oslo")
+    assert (run.outcome, run.writes) == ("processed", [])
+
+async def test_misses_what_is_not_awaited(spokes):
+    ada = await spokes.hubspot.contacts.create(email="ada@example.com")
+    run = await spokes.deliver("contact.propertyChange", ada, property="city", value="Oslo")
+    assert run.writes == [("contacts", ada.id, {"jobtitle": "greeted"})]
 
 async def test_leaves_a_task(spokes):
     asyncio.create_task(asyncio.sleep(3600))
@@ -118,13 +135,24 @@ def printed(project: Path, request: pytest.FixtureRequest) -> str:
 
 
 def test_coroutine_tests_run_and_others_fail(printed: str) -> None:
-    assert "10 failed, 2 passed" in printed
+    assert "12 failed, 2 passed" in printed
 
 
 def test_task_that_a_handler_leaves_behind_fails_the_test(printed: str) -> None:
     assert "handlers.forget has left the task sleep (" in printed
     assert "handlers.look has left the call contacts.get of tools behind: await it" in printed
     assert "FAILED test_greeting.py::test_handler_leaves_a_task" in printed
+
+
+def test_call_without_await_is_named_with_its_line(printed: str) -> None:
+    failures = printed.partition("short test summary info")[0]
+    line = HANDLERS.splitlines().index('    tools.crm.contacts.update(contact.id, jobtitle="greeted")') + 1
+    sentence = (
+        f"handlers.forget_await calls contacts.update without await (my_crm/handlers/__init__.py:{line}), "
+        "so the call does nothing: write await before it."
+    )
+    assert failures.count(sentence) == 2  # also beside the assertion that fails because of it
+    assert "Recorder._awaited" not in printed
 
 
 def test_task_that_a_test_leaves_behind_fails_it(printed: str) -> None:
@@ -166,8 +194,17 @@ def test_missing_setting_of_the_handlers_says_where_tests_set_it(project: Path) 
         "from spokes import HandlerSettings, Router\nclass Erp(HandlerSettings):\n    erp_key: str\nROUTER = Router()\n"
     )
     printed = run_pytest(project, "-o", "spokes_handlers=unset", "test_greeting.py::test_leaves_a_task")
-    assert "ERP_KEY is not set: Erp needs it." in printed
+    assert "ERP_KEY is not set: Erp needs it (class in " in printed
     assert "a fixture spokes_settings in tests/conftest.py" in printed
+
+
+def test_package_called_like_one_of_ours_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "__init__.py").touch()
+    (tmp_path / "test_greeting.py").write_text("from spokes.testing import Spokes\n")
+    printed = run_pytest(tmp_path)
+    assert "ERROR: workers: Spokes has a package 'workers' too, so this one could not be imported." in printed
+    assert "Traceback" not in printed
 
 
 def test_unknown_redis_is_refused_with_a_sentence(project: Path) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from spokes.core.telemetry.error_places import traceback_of
 from workers.crash_trace import CrashTrace
 from workers.lanes.lanes import Lane
 
@@ -163,7 +164,7 @@ class HandlerTimeout:
         if self.has_expired:
             self.task.uncancel()
             if kind is not None and issubclass(kind, asyncio.CancelledError) and not self._timeouts.is_closing:
-                raise TimeoutError from error
+                raise TimeoutError().with_traceback(traceback_of(error) if error else None) from error
 
     def ends_run(self, error: BaseException) -> bool:
         """Return whether an error that leaves the handler ends the run without a resolution of its event.

@@ -44,7 +44,7 @@ def from_current_folder(package: str) -> Iterator[None]:
         folder = os.getcwd()  # noqa: PTH109 - sys.path holds texts
     except OSError:
         raise ConfigurationError(["The current folder does not exist any more. Change to one that does."]) from None
-    _check_names(Path(folder))
+    check_names(Path(folder))
     if folder not in sys.path:
         sys.path.append(folder)
     finder = _FolderFinder(package, folder)
@@ -55,7 +55,12 @@ def from_current_folder(package: str) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-def _check_names(folder: Path) -> None:
+def check_names(folder: Path) -> None:
+    """Check that a folder, whose packages are to be imported, has none that is called like one of ours.
+
+    Raises:
+        ConfigurationError: it has one: only one of them can be imported.
+    """
     for name in OUR_PACKAGES:
         package, module = folder / name, folder / f"{name}.py"
         place = module if module.is_file() else package

@@ -72,13 +72,17 @@ def task_text(task: "asyncio.Future[Any]") -> str:
     return f"the task {code.co_name} ({relpath(code.co_filename)}:{code.co_firstlineno})"
 
 
+def is_own_code(path: str) -> bool:
+    """Return whether a file is of the handlers or their tests, and not of Spokes, of asyncio or of another library."""
+    return not (path.startswith(_OTHER_CODE) or "/site-packages/" in path)
+
+
 def _is_handlers_own(task: "asyncio.Task[Any]") -> bool:
     """Return whether a task runs code of the handlers, or a call of `tools`: libraries keep tasks of their own."""
     code = getattr(task.get_coro(), "cr_code", None)
     if code is None:
         return False
-    path = code.co_filename
-    return path == _CALL_OF_TOOLS or not (path.startswith(_OTHER_CODE) or "/site-packages/" in path)
+    return code.co_filename == _CALL_OF_TOOLS or is_own_code(code.co_filename)
 
 
 def _unretrieved_error(task: "asyncio.Task[Any]") -> BaseException | None:

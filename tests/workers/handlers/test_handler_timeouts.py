@@ -11,12 +11,19 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import Latency
 from spokes.tools import Tools
+from tests.support.events import recorded
 from tests.workers.harness import Harness, change
 
 
 async def test_slow_handler_is_cancelled_and_retried(harness: Harness) -> None:
     await harness.run((change("x", 1, "slow"), change("y", 1, object_id=2)))
     assert sorted(await harness.outcomes()) == [("processed", ""), ("retried", "handler_timeout")]
+
+
+async def test_timeout_names_the_line_that_the_handler_waited_at(harness: Harness) -> None:
+    await harness.run((change("x", 1, "slow"),))
+    (failed,) = [record for record in await recorded(harness.redis) if record.reason == "handler_timeout"]
+    assert failed.detail["failure"]["error_at"].startswith("tests/workers/harness.py:")
 
 
 async def test_handler_is_not_cancelled_while_its_write_is_in_flight(harness: Harness, hubspot: Simulator) -> None:
