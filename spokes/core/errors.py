@@ -205,9 +205,8 @@ class RetryLater(SpokesError):
     reason = "retry_later"
 
     def __init__(self, explanation: str | float | None = "", after_s: float | None = None) -> None:
-        is_delay = after_s is None and not isinstance(explanation, str)
-        self.after_s = explanation if is_delay else after_s
-        self.explanation = explanation if isinstance(explanation, str) else ""
+        text = explanation if isinstance(explanation, str) else ""
+        self.explanation, self.after_s = text, explanation if after_s is None and text is not explanation else after_s
         super().__init__(self.reason)
 
 
