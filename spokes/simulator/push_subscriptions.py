@@ -4,13 +4,13 @@ Forms are checked strictly: in dated versions `active` is required, a property c
 subscription its object type, and no other field is accepted. Source: HubSpot's API specifications, "Webhooks".
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-import orjson
 from aiohttp import web
 
+from spokes.simulator.api.json_endpoint import Endpoint, json_object, json_response
 from spokes.simulator.api.request_log import LoggedCall
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import Subscription
@@ -35,7 +35,6 @@ EVENT_TYPES: Final = frozenset(
     }
 )  # fmt: skip
 _FIELDS: Final = frozenset({"eventType", "active", "propertyName", "objectTypeId", "eventTypeName"})
-_Function = Callable[[web.Request, LoggedCall], Awaitable[web.Response]]
 
 
 class PushSubscriptionApi:
@@ -53,9 +52,9 @@ class PushSubscriptionApi:
         self._started_at = clock.now_ms()
         self.settings: JsonObject | None = None
 
-    def routes(self) -> Mapping[tuple[str, str], _Function]:
+    def routes(self) -> Mapping[tuple[str, str], Endpoint]:
         """Return the functions by method and path."""
-        functions: Mapping[tuple[str, str], _Function] = {
+        functions: Mapping[tuple[str, str], Endpoint] = {
             ("GET", "/settings"): self._read_settings,
             ("PUT", "/settings"): self._write_settings,
             ("DELETE", "/settings"): self._delete_settings,
@@ -72,7 +71,7 @@ class PushSubscriptionApi:
             for (method, rest), function in functions.items()
         }
 
-    def _checked(self, function: _Function) -> _Function:
+    def _checked(self, function: Endpoint) -> Endpoint:
         """Return a function that checks key and app before it calls another one."""
 
         async def serve(request: web.Request, log: LoggedCall) -> web.Response:
@@ -87,7 +86,7 @@ class PushSubscriptionApi:
     async def _read_settings(self, _request: web.Request, _log: LoggedCall) -> web.Response:
         if self.settings is None:
             raise HubSpotError(HTTPStatus.NOT_FOUND, "OBJECT_NOT_FOUND", "The app has no webhook settings")
-        return _json(self.settings)
+        return json_response(self.settings)
 
     async def _write_settings(self, request: web.Request, _log: LoggedCall) -> web.Response:
         body = await _body(request, allowed={"targetUrl", "throttling"})
@@ -105,14 +104,14 @@ class PushSubscriptionApi:
             "createdAt": created,
             "updatedAt": now,
         }
-        return _json(self.settings)
+        return json_response(self.settings)
 
     async def _delete_settings(self, _request: web.Request, _log: LoggedCall) -> web.Response:
         self.settings = None
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _list(self, _request: web.Request, _log: LoggedCall) -> web.Response:
-        return _json({"results": [self._fields(each) for each in self._all()]})
+        return json_response({"results": [self._fields(each) for each in self._all()]})
 
     async def _create(self, request: web.Request, _log: LoggedCall) -> web.Response:
         body = await _body(request, allowed=_FIELDS)
@@ -127,15 +126,15 @@ class PushSubscriptionApi:
             account.add(created)
         self._created_at[created.subscription_id] = self._clock.now_ms()
         location = f"{request.path}/{created.subscription_id}"
-        return _json(self._fields(created), HTTPStatus.CREATED, {"Location": location})
+        return json_response(self._fields(created), HTTPStatus.CREATED, {"Location": location})
 
     async def _read(self, request: web.Request, _log: LoggedCall) -> web.Response:
-        return _json(self._fields(self._find(int(request.match_info["id"]))))
+        return json_response(self._fields(self._find(int(request.match_info["id"]))))
 
     async def _update(self, request: web.Request, _log: LoggedCall) -> web.Response:
         id_ = self._find(int(request.match_info["id"])).subscription_id
         self._set_active(id_, await _body(request, allowed={"active"}))
-        return _json(self._fields(self._find(id_)))
+        return json_response(self._fields(self._find(id_)))
 
     async def _delete(self, request: web.Request, _log: LoggedCall) -> web.Response:
         id_ = self._find(int(request.match_info["id"])).subscription_id
@@ -161,8 +160,8 @@ class PushSubscriptionApi:
                 errors.append(error.entry())
         body: JsonObject = {"status": "COMPLETE", "results": results, "startedAt": started, "completedAt": started}
         if errors:
-            return _json({**body, "numErrors": len(errors), "errors": errors}, HTTPStatus.MULTI_STATUS)
-        return _json(body)
+            return json_response({**body, "numErrors": len(errors), "errors": errors}, HTTPStatus.MULTI_STATUS)
+        return json_response(body)
 
     def _set_active(self, id_: int, body: JsonObject) -> None:
         if type(body.get("active")) is not bool:
@@ -215,16 +214,7 @@ def _subscription(body: JsonObject, *, needs_active: bool) -> Subscription:
 
 async def _body(request: web.Request, *, allowed: Iterable[str]) -> JsonObject:
     """Return the JSON object of the body, which has no other fields than these."""
-    try:
-        body = orjson.loads(await request.read())
-    except orjson.JSONDecodeError:
-        raise invalid_request("Invalid input JSON") from None
-    if not isinstance(body, dict):
-        raise invalid_request("Invalid input JSON: an object was expected")
+    body = await json_object(request)
     if unknown := body.keys() - set(allowed):
         raise invalid_request(f"Unrecognized fields: {', '.join(sorted(unknown))}")
     return body
-
-
-def _json(body: JsonObject, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)

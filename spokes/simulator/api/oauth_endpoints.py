@@ -9,10 +9,10 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import orjson
 from aiohttp import web
 
 from spokes.simulator.api.call import NO_CONTENT, Call, Endpoint, EndpointResponse
+from spokes.simulator.api.json_endpoint import json_response
 from spokes.simulator.api.request_log import LoggedCall
 from spokes.simulator.errors import JsonObject
 from spokes.simulator.oauth.installs import CodeRequest, Installs, IssuedTokens
@@ -67,21 +67,21 @@ class OAuthServer:
             case "refresh_token":
                 issued = self._installs.refresh(form.get("refresh_token", ""))
             case "client_credentials":
-                return _json(self._issue_app_token(frozenset(form.get("scope", "").split())))
+                return json_response(self._issue_app_token(frozenset(form.get("scope", "").split())))
             case _:
                 raise bad_grant_type()
         log.portal_id = issued.portal_id
-        return _json(_tokens_body(issued))
+        return json_response(_tokens_body(issued))
 
     async def _introspect(self, request: web.Request, log: LoggedCall) -> web.Response:
         form = await _form(request)
         self._check_client(form)
         token = self._installs.access(form.get("token", ""))
         if token is None or self._installs.is_expired(token):
-            return _json({"active": False})
+            return json_response({"active": False})
         log.portal_id = token.portal_id
         app_id = self._portals[token.portal_id].config.app_id
-        return _json(
+        return json_response(
             {
                 "active": True,
                 "hub_id": token.portal_id,
@@ -196,7 +196,3 @@ def _tokens_body(issued: IssuedTokens) -> JsonObject:
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() else 0
-
-
-def _json(body: JsonObject) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type="application/json")

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import orjson
 from aiohttp import web
 
+from spokes.simulator.api.json_endpoint import json_response
 from spokes.simulator.control import crm as control_crm
 from spokes.simulator.control import journal as control_journal
 from spokes.simulator.control import oauth as control_oauth
@@ -95,16 +95,11 @@ def control_routes(sim: "Simulator") -> list[web.RouteDef]:
 def _handler(sim: "Simulator", function: _ControlFunction) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
-            return _json(await function(sim, request))
+            return json_response(await function(sim, request))
         except HubSpotError as error:
-            return _json(error.entry(), error.status)
+            return json_response(error.entry(), error.status)
         except (KeyError, TypeError, ValueError, NoTarget) as error:
             message = f"{type(error).__name__}: {error}"
-            return _json({"status": "error", "message": message}, HTTPStatus.BAD_REQUEST)
+            return json_response({"status": "error", "message": message}, HTTPStatus.BAD_REQUEST)
 
     return handle
-
-
-def _json(body: object, status: int = HTTPStatus.OK) -> web.Response:
-    options = orjson.OPT_NON_STR_KEYS
-    return web.Response(body=orjson.dumps(body, option=options), status=status, content_type="application/json")

@@ -4,14 +4,14 @@ Reads count against a limit of the app, 100 a second, and against no limit of a 
 Source: HubSpot's docs, "Webhooks journal".
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from random import Random
 from typing import Final
 
-import orjson
 from aiohttp import web
 
+from spokes.simulator.api.json_endpoint import Endpoint, json_object, json_response
 from spokes.simulator.api.request_log import LoggedCall
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import JournalConfig
@@ -25,7 +25,6 @@ READ_SCOPE: Final = "developer.webhooks_journal.read"
 FILES: Final = "/journal-files"
 _VIEWS: Final = ("journal", "journal-local")
 _OVER_LIMIT: Final = {"status": "error", "message": "You have reached your secondly limit.", "category": "RATE_LIMITS"}
-_Function = Callable[[web.Request, LoggedCall], Awaitable[web.Response]]
 
 
 class JournalServer:
@@ -59,9 +58,9 @@ class JournalServer:
         self._tokens = {token: (scopes, 0.0) for token, (scopes, _) in self._tokens.items()}
         return count
 
-    def routes(self) -> Mapping[tuple[str, str], _Function]:
+    def routes(self) -> Mapping[tuple[str, str], Endpoint]:
         """Return the functions by method and path."""
-        reads: Mapping[tuple[str, str], _Function] = {
+        reads: Mapping[tuple[str, str], Endpoint] = {
             ("GET", "/earliest"): self._earliest,
             ("GET", "/latest"): self._latest,
             ("GET", "/offset/{offset}/next"): self._next,
@@ -78,7 +77,7 @@ class JournalServer:
         }
         return {**routes, ("GET", FILES + "/{name}"): self._file}
 
-    def _checked(self, function: _Function) -> _Function:
+    def _checked(self, function: Endpoint) -> Endpoint:
         """Return a function that checks token, scope and limit before it calls another one."""
 
         async def serve(request: web.Request, log: LoggedCall) -> web.Response:
@@ -86,7 +85,7 @@ class JournalServer:
                 raise missing_scopes([READ_SCOPE])
             now_s = self._clock.monotonic_s()
             if self._window.count(now_s) >= self.store.config.reads_secondly:
-                return _json(_OVER_LIMIT, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": "1"})
+                return json_response(_OVER_LIMIT, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": "1"})
             self._window.add(now_s)
             return await function(request, log)
 
@@ -130,11 +129,7 @@ class JournalServer:
         return self._batch(self._after(request)[: self._count(request)], request)
 
     async def _batch_read(self, request: web.Request, _log: LoggedCall) -> web.Response:
-        try:
-            body = orjson.loads(await request.read())
-        except orjson.JSONDecodeError:
-            raise invalid_request("Invalid input JSON") from None
-        inputs = body.get("inputs") if isinstance(body, dict) else None
+        inputs = (await json_object(request)).get("inputs")
         if not isinstance(inputs, list) or not all(isinstance(each, str) for each in inputs):
             raise invalid_request("Some required fields were not set: [inputs]")
         pages = {each: self.store.find(each) for each in inputs}
@@ -170,7 +165,7 @@ class JournalServer:
         return count
 
     def _one(self, pages: list[JournalPage], request: web.Request) -> web.Response:
-        return _json(self._location(pages[0], request)) if pages else web.Response(status=HTTPStatus.NO_CONTENT)
+        return json_response(self._location(pages[0], request)) if pages else web.Response(status=HTTPStatus.NO_CONTENT)
 
     def _batch(self, pages: list[JournalPage], request: web.Request, errors: Sequence[JsonObject] = ()) -> web.Response:
         if not pages and not errors:
@@ -179,8 +174,8 @@ class JournalServer:
         results = [self._location(page, request) for page in pages]
         body: JsonObject = {"status": "COMPLETE", "results": results, "startedAt": at, "completedAt": at}
         if errors:
-            return _json({**body, "numErrors": len(errors), "errors": [*errors]}, HTTPStatus.MULTI_STATUS)
-        return _json(body)
+            return json_response({**body, "numErrors": len(errors), "errors": [*errors]}, HTTPStatus.MULTI_STATUS)
+        return json_response(body)
 
     def _location(self, page: JournalPage, request: web.Request) -> JsonObject:
         name, life_s = self.store.address(page, _portal(request))
@@ -202,7 +197,3 @@ def _portal(request: web.Request) -> int | None:
 
 def _unknown_offset(offset: str, status: int = HTTPStatus.NOT_FOUND) -> HubSpotError:
     return HubSpotError(status, "OBJECT_NOT_FOUND", f"No journal entry with the offset {offset}")
-
-
-def _json(body: JsonObject, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)

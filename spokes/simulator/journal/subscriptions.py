@@ -4,15 +4,15 @@ HubSpot's sources disagree on a second POST for the same thing, so the configura
 "Webhooks journal: subscriptions", and its API specification.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import count
 from typing import Final
 
-import orjson
 from aiohttp import web
 
+from spokes.simulator.api.json_endpoint import Endpoint, json_object, json_response
 from spokes.simulator.api.request_log import LoggedCall
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import JournalConfig
@@ -46,7 +46,6 @@ _OPERATORS: Final = frozenset({
     "IS_NOT_EMPTY",
 })  # fmt: skip
 _OVER_LIMIT: Final = {"status": "error", "message": "You have reached your secondly limit.", "category": "RATE_LIMITS"}
-_Function = Callable[[web.Request, LoggedCall], Awaitable[web.Response]]
 
 
 @dataclass(slots=True)
@@ -86,9 +85,9 @@ class JournalSubscriptionApi:
         self.subscriptions[subscription.id] = subscription
         return subscription
 
-    def routes(self) -> Mapping[tuple[str, str], _Function]:
+    def routes(self) -> Mapping[tuple[str, str], Endpoint]:
         """Return the functions by method and path."""
-        functions: Mapping[tuple[str, str], _Function] = {
+        functions: Mapping[tuple[str, str], Endpoint] = {
             ("GET", ""): self._list,
             ("POST", ""): self._create,
             ("GET", r"/{id:\d+}"): self._read,
@@ -107,7 +106,7 @@ class JournalSubscriptionApi:
             for (method, path), function in functions.items()
         }
 
-    def _checked(self, scope: str, function: _Function) -> _Function:
+    def _checked(self, scope: str, function: Endpoint) -> Endpoint:
         """Return a function that checks token, scope and limit before it calls another one."""
 
         async def serve(request: web.Request, log: LoggedCall) -> web.Response:
@@ -115,32 +114,32 @@ class JournalSubscriptionApi:
                 raise missing_scopes([scope])
             now_s = self._clock.monotonic_s()
             if self._window.count(now_s) >= self.config.subscription_calls_secondly:
-                return _json(_OVER_LIMIT, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": "1"})
+                return json_response(_OVER_LIMIT, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": "1"})
             self._window.add(now_s)
             return await function(request, log)
 
         return serve
 
     async def _list(self, _request: web.Request, _log: LoggedCall) -> web.Response:
-        return _json({"results": [self._response(each) for each in self.subscriptions.values()]})
+        return json_response({"results": [self._response(each) for each in self.subscriptions.values()]})
 
     async def _read(self, request: web.Request, _log: LoggedCall) -> web.Response:
-        return _json(self._response(self._find(request)))
+        return json_response(self._response(self._find(request)))
 
     async def _create(self, request: web.Request, _log: LoggedCall) -> web.Response:
-        new = JournalSubscription(next(self._ids), _checked_fields(await _body(request)), self._clock.now_ms())
+        new = JournalSubscription(next(self._ids), _checked_fields(await json_object(request)), self._clock.now_ms())
         known = next((each for each in self.subscriptions.values() if each.key == new.key), None)
         match self.config.second_post if known else "create":
             case "conflict":
                 raise HubSpotError(HTTPStatus.CONFLICT, "CONFLICT", "The app has this subscription already.")
             case "keep":
-                return _json(self._response(known or new))
+                return json_response(self._response(known or new))
             case "replace" if known:
                 new = replace(new, id=known.id, filters=known.filters)
             case "new_id" if known:
                 del self.subscriptions[known.id]
         self.subscriptions[new.id] = new
-        return _json(self._response(new))
+        return json_response(self._response(new))
 
     async def _delete(self, request: web.Request, _log: LoggedCall) -> web.Response:
         del self.subscriptions[self._find(request).id]
@@ -154,22 +153,22 @@ class JournalSubscriptionApi:
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _create_filter(self, request: web.Request, _log: LoggedCall) -> web.Response:
-        body = await _body(request)
+        body = await json_object(request)
         subscription = self.subscriptions.get(body.get("subscriptionId", 0))
         filter_ = body.get("filter")
         if subscription is None or not isinstance(filter_, dict) or not _are_conditions(filter_.get("conditions")):
             raise invalid_request("Some required fields were not set: [subscriptionId, filter]")
         id_ = next(self._ids)
         subscription.filters[id_] = filter_
-        return _json({"filterId": id_})
+        return json_response({"filterId": id_})
 
     async def _read_filter(self, request: web.Request, _log: LoggedCall) -> web.Response:
         subscription, id_ = self._find_filter(request)
-        return _json(self._filter_response(subscription, id_))
+        return json_response(self._filter_response(subscription, id_))
 
     async def _list_filters(self, request: web.Request, _log: LoggedCall) -> web.Response:
         subscription = self._find(request)
-        return _json([self._filter_response(subscription, id_) for id_ in subscription.filters])
+        return json_response([self._filter_response(subscription, id_) for id_ in subscription.filters])
 
     async def _delete_filter(self, request: web.Request, _log: LoggedCall) -> web.Response:
         subscription, id_ = self._find_filter(request)
@@ -235,17 +234,3 @@ def _are_conditions(conditions: object) -> bool:
         and ("values" in each) == (each["operator"] in {"IN", "NOT_IN"})
         for each in conditions
     )
-
-
-async def _body(request: web.Request) -> JsonObject:
-    try:
-        body = orjson.loads(await request.read())
-    except orjson.JSONDecodeError:
-        raise invalid_request("Invalid input JSON") from None
-    if not isinstance(body, dict):
-        raise invalid_request("Invalid input JSON: an object was expected")
-    return body
-
-
-def _json(body: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
