@@ -42,6 +42,7 @@ class BackfillCheckpoint:
                 seen=walk["seen"],
                 counted=tuple(Counted(Window(*window), seen) for window, seen in walk["counted"]),
                 unproven=walk["unproven"],
+                owed=walk.get("owed"),  # earlier versions wrote none
             ),
             archived_after=fields["archived_after"],
             archived_done=fields["archived_done"],

@@ -4,7 +4,8 @@ A comparison stores nothing until its end, and then counts and times only: a pro
 the beginning.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -101,6 +102,7 @@ class Reconciliation:
     ledger: GapLedger
     received: ReceivedEvents
     actor: str = "spokes"
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def compare(self, portal_id: int, plan: BackfillPlan, day: Interval, allowed: AllowList) -> Comparison:
         """Compare one type of records; report what is missing as a gap, and write an audit record.
@@ -132,6 +134,8 @@ class Reconciliation:
     ) -> None:
         walk = Walk.start(day.since, clock.now_ms() - _INDEX_MARGIN_MS)
         while (query := walk.next_query()) is not None:
+            if query.window.until is None and not query.after_id and walk.has_moved_records:
+                await self.sleep(_INDEX_MARGIN_MS / 1000)
             page, records = await reader.search(query)
             walk = walk.advance(query, page)
             if query.is_count or is_split(query, page):

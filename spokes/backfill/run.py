@@ -23,7 +23,7 @@ from spokes.backfill.plan import BackfillPlan
 from spokes.backfill.record_events import Interval, archived_events, merged_ids, record_events
 from spokes.backfill.search_ahead import SearchAhead
 from spokes.backfill.store import Backfill, BackfillState, BackfillStore
-from spokes.backfill.window_walk import is_split
+from spokes.backfill.window_walk import Walk, is_split
 from spokes.core import clock
 from spokes.core.errors import InvalidRequest, QueueUnavailable, RecoveryRefused, SpokesError
 from spokes.core.events import RawEvent
@@ -132,8 +132,8 @@ class BackfillRun:
         try:
             async with SearchAhead(self._reader.search) as ahead:
                 while (query := walk.next_query()) is not None:
-                    if query.window.until is None:
-                        await self._wait_for_index()
+                    if query.window.until is None and not query.after_id:
+                        await self._wait_for_index(walk)
                     page, records = await ahead.page(walk, query)
                     is_read = not query.is_count and not is_split(query, page)
                     walk = walk.advance(query, page)
@@ -184,9 +184,10 @@ class BackfillRun:
         if state is not BackfillState.RUNNING:
             raise _Left
 
-    async def _wait_for_index(self) -> None:
-        """Wait until the search shows every change of the interval."""
-        shown_at = self._backfill.until / 1000 + self._parts.index_lag_s
+    async def _wait_for_index(self, walk: Walk) -> None:
+        """Wait until the search shows every change of the interval, and every record that has changed since."""
+        changed_until_s = clock.now_s() if walk.has_moved_records else self._backfill.until / 1000
+        shown_at = changed_until_s + self._parts.index_lag_s
         if (wait_s := shown_at - clock.now_s()) > 0:
             await self._parts.sleep(wait_s)
 

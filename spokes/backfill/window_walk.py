@@ -7,7 +7,8 @@ HubSpot returns at most 10,000 results of a query, in pages of 200, and its inde
   records with one timestamp are 75 pages like any other;
 - splits a window that holds more than the cap, so that its count stays exact, but not without end: many records may
   have one timestamp, and their pages need no count;
-- leaves the last window open: a record that changes during the walk moves there, and the last window is read last;
+- leaves the last window open: a record that changes during the walk moves there, and the last window is read last,
+  after a wait if the closed ones held fewer records than their first count (`has_moved_records`);
 - compares, at the end, the count of each closed window with what it read. A greater count means that the index was
   late, and the window is read again.
 
@@ -74,6 +75,7 @@ class Walk:
         seen: how many records were read in it.
         counted: windows that were read and are not proven yet.
         unproven: records that the counts show and the walk did not find, after all rounds.
+        owed: records that the first count showed in the closed windows, less those that were read; None before it.
     """
 
     windows: tuple[Window, ...]
@@ -81,6 +83,7 @@ class Walk:
     seen: int = 0
     counted: tuple[Counted, ...] = ()
     unproven: int = 0
+    owed: int | None = None
 
     @classmethod
     def start(cls, since: int, settled_until: int) -> "Walk":
@@ -98,6 +101,14 @@ class Walk:
         """Whether nothing is left to read or to count."""
         return not self.windows and not self.counted
 
+    @property
+    def has_moved_records(self) -> bool:
+        """Whether records left the closed windows before they were read there: they have changed since.
+
+        The index may show such a record nowhere for some time, so the open window has to be read after that time.
+        """
+        return self.owed is not None and self.owed > 0
+
     def next_query(self) -> Query | None:
         """Return the next search, None if the walk is finished."""
         if self.windows:
@@ -110,16 +121,21 @@ class Walk:
         """Return the walk after the response to `query`, which `next_query` returned."""
         if query.is_count:
             return self._compare(page.total)
-        window = query.window
+        window, owed = query.window, self.owed
+        if owed is None and window.until is not None and query.after_id == 0:
+            owed = page.total
         if query.after_id == 0 and len(parts := _split(window, page.total)) > 1:
-            return replace(self, windows=(*parts, *self.windows[1:]))
+            return replace(self, windows=(*parts, *self.windows[1:]), owed=owed)
         new_ids = {object_id for object_id in page.ids if object_id > self.after_id}
         seen = self.seen + len(new_ids)
         if new_ids and (page.total is None or page.total > len(new_ids) or page.has_next):
-            return replace(self, after_id=max(new_ids), seen=seen)
+            return replace(self, after_id=max(new_ids), seen=seen, owed=owed)
         # A record in the open window may be one that an earlier window has counted, so its count proves nothing.
-        counted = self.counted if window.until is None else _with_counted(self.counted, Counted(window, seen))
-        return replace(self, windows=self.windows[1:], after_id=0, seen=0, counted=counted)
+        if window.until is None:
+            return replace(self, windows=self.windows[1:], after_id=0, seen=0)
+        counted = _with_counted(self.counted, Counted(window, seen))
+        owed = None if owed is None else owed - seen
+        return replace(self, windows=self.windows[1:], after_id=0, seen=0, counted=counted, owed=owed)
 
     def _compare(self, total: int | None) -> "Walk":
         (window, seen), rest = self.counted[0], self.counted[1:]

@@ -121,9 +121,7 @@ class HttpProblem(SpokesError):
     """
 
     def __init__(self, status: int, reason: str, detail: str, *, retry_after_s: int | None = None) -> None:
-        self.status = status
-        self.reason = reason
-        self.detail = detail
+        self.status, self.reason, self.detail = status, reason, detail
         self.retry_after_s = retry_after_s
         super().__init__(detail)
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from spokes.backfill.crm_reader import CRMReader, SearchPage
 from spokes.backfill.plan import BackfillPlan
 from spokes.backfill.store import BackfillState
+from spokes.backfill.window_walk import Query
 from spokes.core.errors import RecoveryRefused
 from spokes.gaps.gap import GapCause, MissedInterval, Proof
 from spokes.simulator.config import PortalConfig
@@ -190,3 +192,28 @@ class TestIndexLag:
         assert missed.backfill.counts.records == 0  # without a wait for the index
         result = await world.run(world.new_backfill(until=until), sleep=wait, index_lag_s=30.0)
         assert result.backfill.counts.admitted == 2
+
+
+async def test_records_that_changed_during_the_walk_are_read_after_the_index_shows_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.hands.advance(10 * 3600)
+    records = [world.contact(number, phone="1") for number in range(201)]
+    until = records[-1].updated_at_ms + 1
+    world.hands.advance(20 * 3600)
+    backfill = world.new_backfill(until=until)
+    search, waits = CRMReader.search, list[float]()
+
+    async def search_and_change(reader: CRMReader, query: Query) -> SearchPage:
+        page = await search(reader, query)
+        if not query.after_id and query.window.until is not None:
+            world.change(records[-1], phone="2")
+        return page
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(CRMReader, "search", search_and_change)
+    result = await world.run(backfill, sleep=wait, index_lag_s=30.0)
+    assert [round(seconds) for seconds in waits] == [30]
+    assert result.backfill.counts.events == 402

@@ -148,3 +148,18 @@ def test_count_that_is_never_reached_is_reported() -> None:
 
 def test_interval_that_begins_after_the_settled_time_is_one_open_window() -> None:
     assert Walk.start(SETTLED + 1, SETTLED).windows == (Window(SETTLED + 1),)
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_walk_knows_of_a_record_that_left_its_window_before_it_was_read(*, is_split: bool) -> None:
+    count = 12_000 if is_split else 400
+    for moving in (None, count - 1):
+        store = Store({id_: SINCE + id_ * 900 // count for id_ in range(1, count)})
+        walk = Walk.start(SINCE, SETTLED)
+        has_moved = False
+        while (query := walk.next_query()) is not None:
+            has_moved = has_moved or (query.window.until is None and walk.has_moved_records)
+            walk = walk.advance(query, store.search(query))
+            if moving is not None:
+                store.hidden.add(moving)  # it has changed, and the index shows it nowhere for now
+        assert has_moved is (moving is not None)
