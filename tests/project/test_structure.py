@@ -65,6 +65,14 @@ def test_documents_link_to_files_that_exist() -> None:
     assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
 
 
+def test_changelog_of_the_next_release_has_each_subject_and_each_line_once() -> None:
+    section = (ROOT / "CHANGELOG.md").read_text().partition("## Unreleased\n")[2].partition("\n## ")[0]
+    subjects = re.findall(r"^### (.+)$", section, re.MULTILINE)
+    lines = [" ".join(line.split()) for line in re.split(r"^(?:- |### .*\n)", section, flags=re.MULTILINE)]
+    assert not {"Added", "Changed", "Fixed"} & set(subjects), "lines are grouped by subject"
+    assert [text for text, count in Counter([*subjects, *filter(None, lines)]).items() if count > 1] == []
+
+
 def test_architecture_page_lists_every_redis_key() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     table = page.partition("<!-- keys -->")[2].partition("<!-- end of keys -->")[0].strip()
