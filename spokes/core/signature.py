@@ -5,6 +5,7 @@ as called.
 """
 
 import base64
+import binascii
 import hashlib
 import hmac
 import re
@@ -114,12 +115,12 @@ def match_signature(
         RejectedRequest: the signature is not valid. No other exception is raised, whatever the input.
     """
     try:
-        keys = [secret.encode() for secret in secrets if secret and secret.strip()]
+        keys = _live_keys(*secrets)
         if not keys:
             _refuse(Refusal.SECRET_MISSING)
         if presented.version == "v3":
             text = b"".join((method.encode(), decode_uri(uri).encode(), body, presented.timestamp))
-            expected = [base64.b64encode(_hmac_sha256(key, text)) for key in keys]
+            expected = [binascii.b2a_base64(_hmac_sha256(key, text), newline=False) for key in keys]
         else:
             called = method.encode() + uri.encode() if presented.version == "v2" else b""
             expected = [hashlib.sha256(key + called + body).hexdigest().encode() for key in keys]
@@ -132,6 +133,12 @@ def match_signature(
     if not any(matches):
         _refuse(Refusal.SIGNATURE_MISMATCH)
     return presented.version
+
+
+@lru_cache(maxsize=_MAX_PREPARED_KEYS)
+def _live_keys(*secrets: str) -> tuple[bytes, ...]:
+    """Return the secrets that are not blank, as bytes."""
+    return tuple(secret.encode() for secret in secrets if secret and secret.strip())
 
 
 def _hmac_sha256(key: bytes, text: bytes) -> bytes:

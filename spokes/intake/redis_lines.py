@@ -122,22 +122,41 @@ class _Line(asyncio.Protocol):
         self._expected_count = 0
         self._result: asyncio.Future[list[object]] | None = None
         self._is_broken = False
+        self._loop = asyncio.get_running_loop()
+        self._deadline = 0.0  # of the exchange under way, by the event loop's clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._transport, self._stream = detach_socket(connection, self)
 
     async def call(self, commands: Sequence[CommandArgs], deadline: float) -> list[object]:
         """Return the replies to `commands`. After any exception the connection cannot be used again."""
         if self._is_broken:
             raise Disconnected("closed while idle")
-        loop = asyncio.get_running_loop()
-        self._result, self._replies, self._expected_count = loop.create_future(), [], len(commands)
-        timer = loop.call_at(deadline, self._fail, TimedOut("no answer"))
+        self._result, self._replies, self._expected_count = self._loop.create_future(), [], len(commands)
+        self._deadline = deadline
+        if self._timer is None or self._timer_due > deadline:
+            self._set_timer()
         try:
             for args in commands:
                 self._transport.write(hiredis.pack_command(tuple(args)))  # type: ignore[arg-type]  # its stub has a tuple of one
             return await self._result
         finally:
-            timer.cancel()
             self._result = None
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_due = self._loop.call_at(self._deadline, self._check_deadline), self._deadline
+
+    def _check_deadline(self) -> None:
+        """Fail the exchange under way if it is over its deadline. One timer serves all exchanges before it is due."""
+        self._timer = None
+        if self._result is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        else:
+            self._fail(TimedOut("no answer"))
 
     def data_received(self, data: bytes) -> None:
         """Parse replies."""
@@ -150,6 +169,8 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail the exchange in flight, if there is one; Redis or we closed the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._stream.connection_lost(error)
         self._fail(Disconnected("closed by Redis") if error is None else error)
 

@@ -63,13 +63,14 @@ class GroupCommit(Generic[Item, Answer]):
         self._max_calls = max_calls
         self._gathers = gathers
         self._outage = outage
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Submission[Item, Answer]] = deque()
         self._waiting_weight = 0
         self._calls: dict[asyncio.Task[None], list[_Submission[Item, Answer]]] = {}  # the group each task commits
 
     def submit(self, item: Item, answer: "asyncio.Future[Answer] | None" = None) -> "asyncio.Future[Answer]":
         """Add an item; return the future of its answer, which is `answer` if the caller has made one already."""
-        future = answer or asyncio.get_running_loop().create_future()
+        future = answer or self._running_loop().create_future()
         self.enqueue(item, future)
         return future
 
@@ -80,7 +81,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._waiting_weight += weight
         calls = len(self._calls)
         if not calls or (calls < self._max_calls and self._is_full()):
-            self._calls[asyncio.get_running_loop().create_task(self._drain())] = []
+            self._calls[self._running_loop().create_task(self._drain())] = []
 
     def pending(self) -> Iterator[Item]:
         """Iterate over the items whose commit has not been answered."""
@@ -92,6 +93,12 @@ class GroupCommit(Generic[Item, Answer]):
         """Wait until every added item is committed."""
         if self._calls:
             await asyncio.wait(self._calls)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Return what `asyncio.get_running_loop` returns, which makes a system call."""
+        if self._loop is None or not self._loop.is_running():
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def _is_full(self) -> bool:
         return self._full_weight is not None and self._waiting_weight >= self._full_weight

@@ -37,14 +37,14 @@ class CanonicalLog:
         }  # fmt: skip
         self._buffer.append(orjson.dumps(line, option=orjson.OPT_UTC_Z))
         self._is_generated &= is_generated
+        if self._loop is not None and self._loop.is_running():
+            return
         try:
-            loop = asyncio.get_running_loop()
+            self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self.flush()
         else:
-            if loop is not self._loop:
-                self._loop = loop
-                loop.call_later(_MAX_DELAY_S, self.flush)
+            self._loop.call_later(_MAX_DELAY_S, self.flush)
 
     def flush(self) -> None:
         """Write the buffered lines."""
