@@ -44,6 +44,8 @@ from workers.upkeep.blocked_worker import end_blocked_worker
 from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
 from workers.upkeep.left_traces import EXAMINE_EVERY_S, LeftTraces
 from workers.upkeep.loop_watchdog import Watchdog
+from workers.upkeep.lost_data import MEASURE_EVERY_S as LOST_DATA_EVERY_S
+from workers.upkeep.lost_data import LostData
 from workers.upkeep.nightly_reconciliation import NightlyReconciliation
 
 _MIN_BLOCKED_S: Final = 10.0  # until a blocked worker ends itself, even if handlers may run a shorter time
@@ -113,6 +115,8 @@ def _start_reports(
     redis = opened.parts.redis
     background.every(RENEW_EVERY_S, "leases", reporters.renewal.renew)
     background.every(GATE_EVERY_S, "claim gate", gate.measure)
+    lost_data = LostData(redis, opened.parts.settings, lambda: list(worker.started_at))
+    background.every(LOST_DATA_EVERY_S, "lost data", lost_data.measure)
     background.every(FLUSH_EVERY_S, "metric totals", partial(flush_with_history, redis, reporters.totals))
     background.every(RECORD_EVERY_S, "registrations", reporters.registrations.record)
     background.every(PUBLISH_EVERY_S, "running deliveries", partial(_publish_progress, worker, opened.parts))

@@ -25,6 +25,7 @@ class GapCause(StrEnum):
     NO_TRAFFIC = "no_traffic"  # nothing came where events usually come
     SUBSCRIPTION_MISSING = "subscription_missing"  # HubSpot was not told to send these events
     CURSOR_TOO_OLD = "cursor_too_old"  # the journal no longer keeps what the reader has not read
+    REDIS_DATA_LOST = "redis_data_lost"  # Redis lost accepted deliveries
     NOT_RECEIVED = "not_received"  # HubSpot's records show changes of which the audit has no event
 
 

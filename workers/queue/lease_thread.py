@@ -82,7 +82,7 @@ class LeaseThread:
             await redis.aclose()
 
     def _held(self) -> list[Lease]:
-        """Return the leases, none of which is reacquired: the loop may have released it since."""
+        """Return the leases as such that are not reacquired: the loop may have released it since."""
         for _ in range(_SNAPSHOT_TRIES):
             # The loop runs beside this thread, and changes the collections that are read here.
             with suppress(RuntimeError):

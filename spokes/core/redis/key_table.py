@@ -99,7 +99,8 @@ KEYS: Final = (
     RedisKey(DEFAULT_IN_PROGRESS_KEY_PREFIX + "{delivery_id}", "string", "spokes.queue.default_queue",
              "lease, renewed", "the lease on such a job: it is not taken over"),
     RedisKey(DEPLOYMENT, "hash", "spokes.core.redis.deployment", "none",
-             "fingerprint of the deployment that the database belongs to, and the format of its data"),
+             "fingerprint of the deployment that the database belongs to, the format of its data, an identity of the "
+             "database, and the epoch ms at which it last lost data"),
     RedisKey("spokes:foreign:{name}", "any", "spokes.core.redis.key_types", "30 days",
              "a value of another type that something else wrote under the name of a key of ours"),
     RedisKey(WRITE_PROBE, "string", "spokes.intake.admission", "at once", "what a readiness check writes and deletes"),

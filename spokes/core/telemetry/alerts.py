@@ -23,6 +23,7 @@ class Alert(StrEnum):
     JOURNAL_BEHIND = "journal_behind"
     JOURNAL_EXPIRING = "journal_expiring"
     EVENTS_LOST = "events_lost"
+    REDIS_DATA_LOST = "redis_data_lost"
     GAPS_OPEN = "gaps_open"
     RECONCILIATION_FAILED = "reconciliation_failed"
     CLAIMS_STOPPED = "claims_stopped"
@@ -157,6 +158,17 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.EVENTS_LOST: (
         "Accepted deliveries have neither an outcome in the audit nor a job in Redis, longer than any retry takes.",
         "Find out what deletes keys in this Redis: another program, an eviction or a restored backup.",
+    ),
+    Alert.REDIS_DATA_LOST: (
+        (
+            "Redis has lost data of Spokes (`lost`: everything, audit_stream or queue). `deliveries` were queued and "
+            "`audit_records` not archived when Redis was last seen with them. Work goes on with what is left."
+        ),
+        (
+            "Find out what deletes keys in this Redis. After everything: `spokes gaps list` names the interval, "
+            "`spokes backfill` reads the records that changed in it, and `spokes user add` creates accounts again. "
+            "The alert ends after a day."
+        ),
     ),
     Alert.GAPS_OPEN: (
         "Events may have been missed in an interval, and nothing has proven yet that none was.",

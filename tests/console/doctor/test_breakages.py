@@ -274,6 +274,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     "stuck delivery": (alert(Alert.DELIVERY_OVERDUE, subject="7-1"), WARNING, "delivery_overdue is active"),
     "stopped claims": (alert(Alert.CLAIMS_STOPPED), WARNING, "claims_stopped is active"),
     "lost events": (alert(Alert.EVENTS_LOST), WARNING, "events_lost is active"),
+    "lost data": (alert(Alert.REDIS_DATA_LOST), WARNING, "redis_data_lost is active"),
     "unkept checkpoint": (alert(Alert.CHECKPOINT_NOT_KEPT), WARNING, "checkpoint_not_kept is active"),
     "dead alert webhook": (webhook("hook"), FAULT, "alerts reach nobody"),
     "deleted alert webhook": (deleted_webhook, FAULT, "answers 410: the webhook was deleted"),
