@@ -161,7 +161,7 @@ class Delivery:
                 entries = tuple(entry._replace(free_runs=int(values.get(entry.key, 0))) for entry in entries)
             if values := job.get("failing_since"):
                 entries = tuple(entry._replace(failing_since=int(values.get(entry.key, 0))) for entry in entries)
-            if (intake := stored_intake(job.get("intake"))) != "push":
+            if (value := job.get("intake")) is not None and (intake := stored_intake(value)) != "push":
                 entries = tuple(entry._replace(intake=intake) for entry in entries)
             priority = _stored_priority(job, entries)
             return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries, priority)
@@ -201,8 +201,10 @@ def _stored_priority(job: JobPayload, entries: Sequence[Entry]) -> Priority:
     """Return the priority class of a stored delivery; versions before the classes stored none."""
     if job.get("class") == "import":
         return "import"
-    is_import = bool(entries) and all(priority_of(entry.raw.get("changeSource")) == "import" for entry in entries)
-    return "import" if is_import else "interactive"
+    for entry in entries:  # as a rule, the first one decides
+        if priority_of(entry.raw.get("changeSource")) == "interactive":
+            return "interactive"
+    return "import" if entries else "interactive"
 
 
 def arq_job(delivery: JobPayload, now_ms: int) -> JobPayload:

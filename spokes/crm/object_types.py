@@ -21,14 +21,17 @@ _IRREGULAR_PLURALS: Final = {
 }
 _PLURALS: Final = {name: _IRREGULAR_PLURALS.get(name, f"{name}s") for name in OBJECT_TYPES.values()}
 PLURALS: Final = tuple(_PLURALS.values())
-_SINGULARS: Final = {plural: name for name, plural in _PLURALS.items()}
+_SINGULARS: Final = {**OBJECT_TYPES, **{plural: name for name, plural in _PLURALS.items()}}
+_PLURALS_OF_ANY: Final = {  # by plural, singular and id
+    **{name: _PLURALS[type_name] for name, type_name in _SINGULARS.items()}, **_PLURALS
+}  # fmt: skip
 
 
 def singular(name: str) -> str:
     """Return the name that events use: `contact` for `contacts`, `contact` and `0-1`; `2-123` is unchanged."""
-    return _SINGULARS.get(name) or OBJECT_TYPES.get(name, name)
+    return _SINGULARS.get(name, name)
 
 
 def plural(name: str) -> str:
     """Return the name that paths and services use: `contacts` for any of its names; `2-123` is unchanged."""
-    return _PLURALS.get(singular(name), name)
+    return _PLURALS_OF_ANY.get(name, name)

@@ -9,15 +9,18 @@ class HeldByPortal:
     def __init__(self) -> None:
         self._held: dict[str, list[int]] = {}
 
-    def add(self, job_id: str, events: int) -> None:
-        """Count a claimed job with this number of events."""
-        held = self._held.setdefault(_portal_of(job_id), [0, 0])
+    def add(self, job_id: str, events: int) -> str:
+        """Count a claimed job with this number of events; return what `remove` is called with."""
+        portal = _portal_of(job_id)
+        held = self._held.get(portal)
+        if held is None:
+            held = self._held[portal] = [0, 0]
         held[0] += 1
         held[1] += events
+        return portal
 
-    def remove(self, job_id: str, events: int) -> None:
-        """Count a job no longer, which `add` counted with the same number of events."""
-        portal = _portal_of(job_id)
+    def remove(self, portal: str, events: int) -> None:
+        """Count a job no longer, for which `add` returned `portal`, with the same number of events."""
         held = self._held[portal]
         held[0] -= 1
         held[1] -= events

@@ -7,7 +7,7 @@ the first of them that acquires it.
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -20,6 +20,9 @@ from spokes.core.redis.scripts import ARGUMENTS, FALSE_LEASE, read_script
 from workers.lanes.lane_pool import ReadyLanes
 from workers.lanes.lanes import Lane, OwningRun, WorkItem, group_by_lane
 from workers.queue.leases import lane_key
+
+if TYPE_CHECKING:
+    import asyncio
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
 _SCRIPT: Final = FALSE_LEASE + ARGUMENTS + read_script(__file__, "surviving_id.lua", "acquire_lanes.lua")
@@ -67,12 +70,12 @@ class LaneManager:
             self._commit, max_weight=_MAX_EVENTS, weight=lambda request: len(request[1]), outage=outage, name="lanes"
         )
 
-    async def acquire(self, run: OwningRun, items: list[WorkItem]) -> list[WorkItem]:
-        """Put items into their lanes; return those whose lane another process holds.
+    def acquire(self, run: OwningRun, items: list[WorkItem]) -> "asyncio.Future[list[WorkItem]]":
+        """Put items into their lanes; the result is those whose lane another process holds.
 
         Items that have entered a lane in the meantime, together with others of their object, are ignored.
         """
-        return await self._group_commit.submit((run, items))
+        return self._group_commit.submit((run, items))
 
     def cancel_waiting(self, items: Iterable[WorkItem]) -> list[WorkItem]:
         """Stop waiting for the lanes of these items; return those that have not entered theirs."""
@@ -131,7 +134,7 @@ class LaneManager:
         args.append(len(echo_items))
         verdicts: list[str | int] = []
         first = 1
-        for item in items:
+        for item in items if echo_items else ():
             args += item.echo_keys
             if item.handler and item.echo_keys:
                 verdicts += (keys.echo_verdict(portal_id, item.entry.event_key), first, len(item.echo_keys))
@@ -142,7 +145,10 @@ class LaneManager:
         args.append(len(lanes))
         for key, group in lanes.items():
             event, lane = group[0].event, self.held.get(key)
-            names = tuple({name for item in group if (name := item.ordering_key)})
+            if len(group) == 1:  # as a rule
+                names = (name,) if (name := group[0].ordering_key) else ()
+            else:
+                names = tuple({name for item in group if (name := item.ordering_key)})
             requests.append((key, group, names, lane is not None))
             object_id = event.survivor_id or group[0].entry.key
             args += (event.object_type, object_id, lane.token if lane else "", len(names), *names)
@@ -155,7 +161,7 @@ class LaneManager:
         delivery = request.run.delivery
         for item, exists in zip(request.echo_items, echoes, strict=True):
             item.is_echo = item.is_echo or exists == 1
-        settled = {key.decode() for key in settled_keys}
+        settled = {key.decode() for key in settled_keys} if settled_keys else ()
         busy: list[WorkItem] = []
         for (key, group, names, was_held), lane_answer in zip(request.lanes, lane_answers, strict=True):
             items = [item for item in group if item.awaits_lane]  # others were cancelled or entered during the call

@@ -188,8 +188,9 @@ class ArqBatchWorker(Worker):
             if job_id not in self.tasks:  # otherwise its lease lapsed in an outage, and it still runs here
                 self.started_at[job_id] = now_ms
                 self._held_jobs[priority] += 1
-                self._held_by_portal.add(job_id, events)
-                self.tasks[job_id] = self.loop.create_task(self._run_job(job_id, payload, attempt, priority, events))
+                portal = self._held_by_portal.add(job_id, events)
+                run = self._run_job(job_id, payload, attempt, priority, portal=portal, events=events)
+                self.tasks[job_id] = self.loop.create_task(run)
         await asyncio.sleep(0)  # the new tasks reserve their capacity before we ask for what is left
         jobs_room, events_room = self._room()
         for each, more in zip(PRIORITIES, has_more, strict=True):
@@ -205,7 +206,9 @@ class ArqBatchWorker(Worker):
     async def _queued_count(self) -> int:
         return sum([await self.pool.zcard(queue) for queue in keys.QUEUES.values()])
 
-    async def _run_job(self, job_id: str, payload: bytes | None, attempt: int, priority: Priority, events: int) -> None:
+    async def _run_job(
+        self, job_id: str, payload: bytes | None, attempt: int, priority: Priority, *, portal: str, events: int
+    ) -> None:
         argument: Any = None
         try:
             if attempt >= _UNREAD_FROM_TRY and is_oversized(payload or b""):
@@ -228,7 +231,7 @@ class ArqBatchWorker(Worker):
         finally:
             del self.tasks[job_id], self.started_at[job_id]
             self._held_jobs[priority] -= 1
-            self._held_by_portal.remove(job_id, events)
+            self._held_by_portal.remove(portal, events)
             self._wake.set()
 
     async def _end_job(self, job_id: str, end: DeliveryEnd) -> None:
