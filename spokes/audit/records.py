@@ -187,6 +187,14 @@ def event_fields(
     return record
 
 
+def record_fields(action: Action, portal_id: int, **fields: object) -> dict[str, object]:
+    """Return the fields of any record, for `stream.encode_fields`; empty ones are left out, as in `event_fields`."""
+    at = now_ms()
+    record = {name: value for name, value in fields.items() if value or value == 0}
+    record |= {"action": action, "portal_id": portal_id, "actor": "spokes", "id": _new_id(at), "at": at}
+    return record
+
+
 def settled_key(event_key: str, handler: str, detail: Mapping[str, object]) -> str:
     """Return under which key an outcome is final: the event's, or of an event with several handlers, the handler's.
 

@@ -144,4 +144,16 @@ def derive_key(master: str, purpose: str) -> bytes:
 
 def keyed_hash(key: bytes, text: str) -> str:
     """Return 32 hex digits. Without the key they reveal only whether two values are equal."""
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), key=key, digest_size=16).hexdigest()
+    return hash_with(key_state(key), text.encode(errors="surrogatepass"))
+
+
+def key_state(key: bytes) -> "hashlib.blake2b":
+    """Return the state from which `hash_with` starts: setting up a key costs as much as hashing a short text."""
+    return hashlib.blake2b(key=key, digest_size=16)
+
+
+def hash_with(state: "hashlib.blake2b", data: bytes) -> str:
+    """Return the `keyed_hash` of bytes."""
+    digest = state.copy()
+    digest.update(data)
+    return digest.hexdigest()

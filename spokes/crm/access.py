@@ -5,9 +5,10 @@ HubSpot, then the record of the write. Services check the declared rights before
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
@@ -151,7 +152,7 @@ class Grants(NamedTuple):
 class Writer(Protocol[Payload_contra]):
     """Makes the writes of one kind: a batch queue, or `UnbatchedWriter`."""
 
-    async def submit(self, input_id: str, payload: Payload_contra, context: SendContext) -> WriteReceipt:
+    def submit(self, input_id: str, payload: Payload_contra, context: SendContext) -> Awaitable[WriteReceipt]:
         """Make the write once a slot is granted, unless `context.before_send` raises then."""
 
 
@@ -177,7 +178,7 @@ class HandlerAccess:
         declared = self.grants.reads.get(service)
         if not declared:
             raise NotPermitted(status=0, scopes=(f"{service}.get",))
-        return tuple(dict.fromkeys((*declared, "hs_object_id")))
+        return _with_object_id(declared)
 
     def check_declared(self, method: str) -> None:
         """Check that a method was declared, such as `contacts.update`.
@@ -243,6 +244,11 @@ class HandlerAccess:
         finally:
             self.context.on_write(write.made(receipt))  # last: it re-arms the handler's time-out
         return receipt
+
+
+@lru_cache(maxsize=1_000)
+def _with_object_id(properties: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*properties, "hs_object_id")))
 
 
 class UnbatchedWriter:

@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable
-from spokes.core.masking import keyed_hash
+from spokes.core.masking import hash_with, key_state
 from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.scripts import read_script
+
+if TYPE_CHECKING:
+    import asyncio
 
 ENTRY_TTL_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
 _SCRIPT: Final = read_script(__file__, "record_own_writes.lua")
@@ -62,7 +65,7 @@ class OwnWriteLedger:
             ttl_s: seconds after which a change to the value we wrote no longer counts as ours.
         """
         self._redis = redis
-        self._key = key
+        self._key_state = key_state(key)
         self._ttl_s = ttl_s
         self._script = redis.register_script(_SCRIPT)
         self._records: GroupCommit[dict[str, int], None] = GroupCommit(
@@ -71,7 +74,7 @@ class OwnWriteLedger:
         self._reads: GroupCommit[str, bytes | None] = GroupCommit(self._read, max_weight=_MAX_KEYS, gathers=True)
         self._removals: GroupCommit[list[str], None] = GroupCommit(self._remove, max_weight=_MAX_KEYS, weight=len)
 
-    async def record_write(
+    def record_write(
         self,
         portal_id: int,
         object_type: str,
@@ -79,16 +82,15 @@ class OwnWriteLedger:
         properties: Mapping[str, str],
         *,
         based_on_ms: Mapping[str, int] = MappingProxyType({}),
-    ) -> None:
-        """Record a write that is about to be made.
+    ) -> "asyncio.Future[None]":
+        """Record a write that is about to be made; await the result before the write.
 
         Args:
             object_type: in the singular, as events name it: `contact`.
             based_on_ms: by property, the time of the data that its value was computed from (epoch ms by HubSpot's
                 clock); nothing for properties that were not read.
 
-        Raises:
-            CRMUnavailable: Redis does not answer.
+        The future's error is CRMUnavailable if Redis does not answer.
         """
         entry = (portal_id, object_type, object_id)
         values: dict[str, int] = {}
@@ -96,7 +98,7 @@ class OwnWriteLedger:
             values[self._entry_key(*entry, name, value)] = 0
             values[self._entry_key(*entry, name, None)] = 0
             values[self._entry_key(*entry, name, value, exact_spelling=True)] = based_on_ms.get(name, 0)
-        await self._records.submit(values)
+        return self._records.submit(values)
 
     async def remove_write(
         self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]
@@ -180,8 +182,8 @@ class OwnWriteLedger:
     ) -> str:
         """Return the key of an entry; a None value means that we wrote the property at all."""
         text = value if value is None or exact_spelling else normalise_value(value)
-        identity = orjson.dumps((object_type, object_id, name, text, exact_spelling)).decode()
-        return keys.own_write(portal_id, keyed_hash(self._key, identity))
+        identity = orjson.dumps((object_type, object_id, name, text, exact_spelling))
+        return keys.own_write(portal_id, hash_with(self._key_state, identity))
 
     async def _record(self, groups: list[dict[str, int]]) -> list[None]:
         values = {key: value for group in groups for key, value in group.items()}

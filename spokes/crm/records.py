@@ -50,7 +50,8 @@ def parse_record(item: Json, object_type: str, names: Iterable[str]) -> Record:
     values = properties if isinstance(properties, Mapping) else {}
     object_id = text_id(item.get("id"))
     texts = {name: text_id(values.get(name)) for name in names}
-    return Record(object_id, object_type, {**texts, "hs_object_id": object_id}, _epoch_ms(item.get("updatedAt")))
+    texts["hs_object_id"] = object_id
+    return Record(object_id, object_type, texts, _epoch_ms(item.get("updatedAt")))
 
 
 def _epoch_ms(timestamp: object) -> int:

@@ -126,7 +126,7 @@ async def acquire_lanes(run: DeliveryRun, parts: "WorkerParts") -> None:
             item.echo_keys = parts.dispatcher.echo_keys(item.event)
     for wait_s in _BUSY_WAITS_S if waiting else ():
         waiting = await parts.lanes.acquire(run, waiting)
-        if any(item.merged_from for item in waiting):  # their lane is the surviving record's now
+        if waiting and any(item.merged_from for item in waiting):  # their lane is the surviving record's now
             waiting = await parts.lanes.acquire(run, waiting)
         if not waiting:
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from spokes.audit.records import Action, AuditRecord, Outcome, event_fields
+from spokes.audit.records import Action, AuditRecord, Outcome, event_fields, record_fields
 from spokes.audit.stream import encode, encode_fields
 from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.errors import ObjectNotFound
@@ -250,7 +250,7 @@ def _audit_records(
     outcome_record = encode_fields(outcome_fields)
     if not resolved.writes:
         return [outcome_record]
-    return [*(encode(_crm_write_record(delivery, resolved, write)) for write in resolved.writes), outcome_record]
+    return [*[encode_fields(_write_fields(delivery, resolved, write)) for write in resolved.writes], outcome_record]
 
 
 def _merge_records(delivery: Delivery, resolved: ResolvedEvent) -> list[bytes]:
@@ -269,10 +269,15 @@ def _merge_records(delivery: Delivery, resolved: ResolvedEvent) -> list[bytes]:
     ]  # fmt: skip
 
 
-def _crm_write_record(delivery: Delivery, resolved: ResolvedEvent, write: "WriteRecord") -> AuditRecord:
-    return AuditRecord(
-        action=Action.CRM_WRITE,
-        portal_id=delivery.portal_id,
+def _write_fields(delivery: Delivery, resolved: ResolvedEvent, write: "WriteRecord") -> dict[str, object]:
+    detail: dict[str, object] = {"method": write.method, "properties": write.properties, "ok": write.ok}
+    if write.failure:
+        detail["failure"] = dict(write.failure)
+    if fingerprint := resolved.item.token_fingerprint:
+        detail["token_fingerprint"] = fingerprint
+    return record_fields(
+        Action.CRM_WRITE,
+        delivery.portal_id,
         reason=write.reason,
         delivery_id=delivery.id,
         event_key=resolved.item.entry.event_key,
@@ -281,11 +286,5 @@ def _crm_write_record(delivery: Delivery, resolved: ResolvedEvent, write: "Write
         object_id=write.object_id,
         handler=resolved.handler,
         correlation_id=write.correlation_id,
-        detail={
-            "method": write.method,
-            "properties": list(write.properties),
-            "ok": write.ok,
-            **({"failure": dict(write.failure)} if write.failure else {}),
-            **({"token_fingerprint": fingerprint} if (fingerprint := resolved.item.token_fingerprint) else {}),
-        },
+        detail=detail,
     )

@@ -145,10 +145,7 @@ class LaneManager:
         args.append(len(lanes))
         for key, group in lanes.items():
             event, lane = group[0].event, self.held.get(key)
-            if len(group) == 1:  # as a rule
-                names = (name,) if (name := group[0].ordering_key) else ()
-            else:
-                names = tuple({name for item in group if (name := item.ordering_key)})
+            names = _ordering_keys(group)
             requests.append((key, group, names, lane is not None))
             object_id = event.survivor_id or group[0].entry.key
             args += (event.object_type, object_id, lane.token if lane else "", len(names), *names)
@@ -161,7 +158,7 @@ class LaneManager:
         delivery = request.run.delivery
         for item, exists in zip(request.echo_items, echoes, strict=True):
             item.is_echo = item.is_echo or exists == 1
-        settled = {key.decode() for key in settled_keys} if settled_keys else ()
+        settled: Collection[str] = {key.decode() for key in settled_keys} if settled_keys else ()
         busy: list[WorkItem] = []
         for (key, group, names, was_held), lane_answer in zip(request.lanes, lane_answers, strict=True):
             items = [item for item in group if item.awaits_lane]  # others were cancelled or entered during the call
@@ -201,6 +198,13 @@ def _unsettled(run: OwningRun, items: list[WorkItem], settled: Collection[str]) 
         item.awaits_lane = item in unsettled
     run.skip_settled(len(items) - len(unsettled))
     return unsettled
+
+
+def _ordering_keys(items: list[WorkItem]) -> tuple[str, ...]:
+    """Return the ordering keys of the items of one lane, each once."""
+    if len(items) == 1:  # as a rule
+        return (name,) if (name := items[0].ordering_key) else ()
+    return tuple({name for item in items if (name := item.ordering_key)})
 
 
 def _lane_key_of(item: WorkItem) -> str:

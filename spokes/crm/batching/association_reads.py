@@ -58,9 +58,9 @@ class AssociationQueue(BatchQueue[None, tuple[AssociatedObject, ...]]):
         self._from_type = from_type
         self._to_type = to_type
 
-    async def get(self, object_id: str, priority: Priority = "interactive") -> tuple[AssociatedObject, ...]:
+    def get(self, object_id: str, priority: Priority = "interactive") -> "asyncio.Future[tuple[AssociatedObject, ...]]":
         """List the associations of one object. Needs no lease."""
-        return await self.submit(object_id, None, UNCHECKED[priority])
+        return self.submit(object_id, None, UNCHECKED[priority])
 
     def build_request(self, batch: _Batch) -> ApiRequest:
         """Return a batch read."""

@@ -120,16 +120,17 @@ class BatchQueue(ABC, Generic[Payload, Result]):
     def input_done(self, input_id: str) -> None:
         """Called when no submission of this input is in flight any more."""
 
-    async def submit(self, input_id: str, payload: Payload, context: SendContext = UNCHECKED["interactive"]) -> Result:
-        """Add one input to the next batch and return its result.
+    def submit(
+        self, input_id: str, payload: Payload, context: SendContext = UNCHECKED["interactive"]
+    ) -> "asyncio.Future[Result]":
+        """Add one input to the next batch; return the future of its result.
 
-        Raises:
-            CRMError: the call failed.
-            LeaseLost: from `context.before_send`, called when the batch is closed.
+        Its errors are CRMError if the call failed, and LeaseLost from `context.before_send`, called when the batch is
+        closed.
         """
         submission: Submission[Payload, Result] = Submission(input_id, payload, context)
         self._enqueue(submission)
-        return await submission.future
+        return submission.future
 
     async def send_read(self, batch: Batch[Payload, Result], request: ApiRequest) -> "ApiResponse":
         """Make one more call for a batch, which only reads."""
@@ -290,14 +291,15 @@ def _may_be_for_one_input(error: CRMError) -> bool:
     return isinstance(error, CRMUnavailable) and is_answer
 
 
-async def in_chunks(results: Mapping[str, Json]) -> AsyncIterator[tuple[str, Json]]:
-    """Iterate over the results of a batch, and let the event loop run after every few of them.
+async def in_chunks(results: Mapping[str, Json]) -> AsyncIterator[tuple[tuple[str, Json], ...]]:
+    """Iterate over the results of a batch, a few at a time, and let the event loop run after each few.
 
     Otherwise all handlers of a full batch run on in one iteration of the loop, and an interactive event waits for them.
     """
-    for number, result in enumerate(results.items(), start=1):
-        yield result
-        if number % _RESOLVED_AT_ONCE == 0:
+    items = iter(results.items())
+    while chunk := tuple(islice(items, _RESOLVED_AT_ONCE)):
+        yield chunk
+        if len(chunk) == _RESOLVED_AT_ONCE:
             await asyncio.sleep(0)
 
 
@@ -341,9 +343,10 @@ class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
     async def apply_response(self, batch: Batch[Payload, WriteReceipt], response: "ApiResponse") -> None:
         """Resolve or reject each input; one that the batch did not find is retried alone: it may have been merged."""
         results = self.parse_response(batch, response)
-        async for input_id, item in in_chunks(results.found):
-            for submission in batch[input_id]:
-                submission.resolve(WriteReceipt(self.written_id(input_id, item), response.correlation_id))
+        async for chunk in in_chunks(results.found):
+            for input_id, item in chunk:
+                for submission in batch[input_id]:
+                    submission.resolve(WriteReceipt(self.written_id(input_id, item), response.correlation_id))
         retried = list(results.unknown)
         for input_id, error in results.failed.items():
             if isinstance(error, ObjectNotFound) and not self.uses_plain_endpoint(batch):

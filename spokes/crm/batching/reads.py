@@ -44,9 +44,11 @@ class ReadQueue(BatchQueue[tuple[str, ...], Json]):
         self._object_type = object_type
         self._id_property = id_property
 
-    async def get(self, input_id: str, properties: tuple[str, ...], priority: Priority = "interactive") -> Json:
+    def get(
+        self, input_id: str, properties: tuple[str, ...], priority: Priority = "interactive"
+    ) -> "asyncio.Future[Json]":
         """Read one object; its `properties` hold those asked for, None where HubSpot sent none. Needs no lease."""
-        return await self.submit(normalise_unique_value(self._id_property, input_id), properties, UNCHECKED[priority])
+        return self.submit(normalise_unique_value(self._id_property, input_id), properties, UNCHECKED[priority])
 
     def build_request(self, batch: Batch[tuple[str, ...], Json]) -> ApiRequest:
         """Return a batch read of the union of properties."""
@@ -63,8 +65,9 @@ class ReadQueue(BatchQueue[tuple[str, ...], Json]):
         """Resolve each submission; read alone what the response leaves unknown, and ids it did not find."""
         results = match_results(batch, response.body, self._result_key)
         retried = list(results.unknown)
-        async for input_id, item in in_chunks(results.found):
-            _resolve_all(batch, input_id, item)
+        async for chunk in in_chunks(results.found):
+            for input_id, item in chunk:
+                _resolve_all(batch, input_id, item)
         for input_id, error in results.failed.items():
             if isinstance(error, ObjectNotFound) and self._single_read_finds_more():
                 retried.append(input_id)
