@@ -1,13 +1,17 @@
 """The ledger of gaps in SQL: losing Redis loses no gap. Each change and its audit record are one transaction.
 
+A report or a proof of many portals is several of them: one that is interrupted may be repeated.
+
 Every method raises AuditUnavailable if the store does not answer.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, RowMapping, delete, select, text
+from sqlalchemy import ColumnElement, RowMapping, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -26,6 +30,7 @@ from spokes.gaps.intervals import GapChanges, cover, widen
 
 _G: Final = GAPS.c
 _MAX_LISTED: Final = 1000
+_CHANGED_TOGETHER: Final = 500  # gaps, in one transaction: it holds the lock of the audit's chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +55,28 @@ class GapLedger:
         """
         each_portal = sorted(portals) if missed.portal_id == ALL_PORTALS else []
         each_scope = sorted(scopes) if missed.scope == ALL_SCOPES else []
-        async with write_connection(self.engine) as connection:
-            await _lock(connection)
-            for portal_id in each_portal or [missed.portal_id]:
-                for scope in each_scope or [missed.scope]:
-                    single = replace(missed, portal_id=portal_id, scope=scope)
-                    known = await _open_gaps(connection, _G.portal_id == portal_id, _G.scope == scope)
-                    await self._store(connection, widen(known, single, now_ms=now_ms(), new_id=new_gap_id), known)
+        subjects = itertools.product(each_portal or [missed.portal_id], each_scope or [missed.scope])
+        while some := [*itertools.islice(subjects, _CHANGED_TOGETHER)]:
+            async with write_connection(self.engine) as connection:
+                await _lock(connection)
+                is_touching = (_G.since <= missed.until) & (_G.until >= missed.since)
+                portal_ids = {portal_id for portal_id, _ in some}
+                known = await _open_gaps(connection, _G.portal_id.in_(portal_ids), is_touching)
+                await self._store(connection, _widened(known, missed, some), known)
 
     async def prove(self, proven: ProvenInterval) -> tuple[Gap, ...]:
         """Close what the proof covers; return the closed gaps."""
-        async with write_connection(self.engine) as connection:
-            await _lock(connection)
-            known = await _open_gaps(connection, _G.since < proven.until, _G.until > proven.since)
-            change = cover(known, proven, now_ms=now_ms(), new_id=new_gap_id)
-            await self._store(connection, change, known)
-        return change.closed
+        closed: list[Gap] = []
+        after: str | None = ""
+        while after is not None:
+            async with write_connection(self.engine) as connection:
+                await _lock(connection)
+                known = await _open_gaps(connection, *_concerned(proven), _G.id > after, limit=_CHANGED_TOGETHER)
+                change = cover(known, proven, now_ms=now_ms(), new_id=new_gap_id)
+                await self._store(connection, change, known)
+            closed += change.closed
+            after = known[-1].id if len(known) == _CHANGED_TOGETHER else None
+        return tuple(closed)
 
     async def close(self, gap_id: str, *, actor: str, reason: str) -> Gap:
         """Close one gap for an operator.
@@ -105,6 +116,13 @@ class GapLedger:
         async with read_connection(self.engine) as connection:
             return [_gap(row) for row in (await connection.execute(query)).mappings()]
 
+    async def count_open(self) -> Counter[tuple[GapCause, ...]]:
+        """Return how many open gaps have the same causes."""
+        query = select(_G.causes, func.count().label("count")).where(_G.closed_at.is_(None)).group_by(_G.causes)
+        async with read_connection(self.engine) as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return Counter({_causes(row["causes"]): row["count"] for row in rows})
+
     async def find(self, gap_id: str) -> Gap:
         """Return a gap, open or closed.
 
@@ -121,10 +139,13 @@ class GapLedger:
         if change.absorbed:
             await connection.execute(delete(GAPS).where(_G.id.in_(change.absorbed)))
         insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
-        for gap in change.stored:
-            row = _row(gap)
-            statement = insert(GAPS).values(**row)
-            await connection.execute(statement.on_conflict_do_update(index_elements=[_G.id], set_=row))
+        if change.stored:
+            statement = insert(GAPS)
+            names = [column.name for column in GAPS.columns]
+            statement = statement.on_conflict_do_update(
+                index_elements=[_G.id], set_={name: statement.excluded[name] for name in names}
+            )
+            await connection.execute(statement, [_row(gap) for gap in change.stored])
         records = _records(change, {gap.id for gap in known})
         await self.audit.append(connection, records)
 
@@ -158,8 +179,36 @@ async def _lock(connection: AsyncConnection) -> None:
         await connection.execute(text("LOCK TABLE gaps IN SHARE ROW EXCLUSIVE MODE"))
 
 
-async def _open_gaps(connection: AsyncConnection, *conditions: ColumnElement[bool]) -> list[Gap]:
-    query = select(GAPS).where(_G.closed_at.is_(None), *conditions)
+def _concerned(proven: ProvenInterval) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions of the gaps that a proof may cover."""
+    yield (_G.since < proven.until) & (_G.until > proven.since)
+    if proven.portal_id != ALL_PORTALS:
+        yield _G.portal_id == proven.portal_id
+    if proven.scope != ALL_SCOPES:
+        yield _G.scope == proven.scope
+    if proven.only_cause is not None:
+        yield _G.causes == proven.only_cause.value
+
+
+def _widened(known: Iterable[Gap], missed: MissedInterval, subjects: Iterable[tuple[int, str]]) -> GapChanges:
+    """Return the change that makes an interval a part of the open gaps of some subjects."""
+    by_subject: dict[tuple[int, str], list[Gap]] = {}
+    for gap in known:
+        by_subject.setdefault(gap.subject, []).append(gap)
+    stored, absorbed = list[Gap](), list[str]()
+    for portal_id, scope in subjects:
+        single = replace(missed, portal_id=portal_id, scope=scope)
+        change = widen(by_subject.get((portal_id, scope), ()), single, now_ms=now_ms(), new_id=new_gap_id)
+        stored += change.stored
+        absorbed += change.absorbed
+    return GapChanges(tuple(stored), tuple(absorbed))
+
+
+async def _open_gaps(
+    connection: AsyncConnection, *conditions: ColumnElement[bool], limit: int | None = None
+) -> list[Gap]:
+    """Return open gaps by id."""
+    query = select(GAPS).where(_G.closed_at.is_(None), *conditions).order_by(_G.id).limit(limit)
     return [_gap(row) for row in (await connection.execute(query)).mappings()]
 
 
@@ -169,6 +218,10 @@ def _row(gap: Gap) -> dict[str, Any]:
 
 def _gap(row: RowMapping) -> Gap:
     fields = dict(row)
-    fields["causes"] = tuple(GapCause(name) for name in fields["causes"].split())
+    fields["causes"] = _causes(fields["causes"])
     fields["proof"] = None if fields["proof"] is None else Proof(fields["proof"])
     return Gap(**fields)
+
+
+def _causes(text_: str) -> tuple[GapCause, ...]:
+    return tuple(GapCause(name) for name in text_.split())

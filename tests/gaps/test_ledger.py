@@ -1,6 +1,8 @@
 """spokes.gaps.ledger on SQLite and PostgreSQL: gaps and their audit records."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
@@ -8,7 +10,7 @@ from sqlalchemy import select
 
 from spokes.audit.sql.engine import read_connection
 from spokes.audit.sql.tables import RECORDS
-from spokes.core.errors import RecoveryRefused
+from spokes.core.errors import AuditUnavailable, RecoveryRefused
 from spokes.gaps.gap import GapCause, MissedInterval, Proof, ProvenInterval, scopes_of
 from spokes.gaps.ledger import GapLedger
 
@@ -89,3 +91,33 @@ def test_scopes_are_types_of_records_and_kinds_that_no_record_shows() -> None:
         "contact", "contact.associationChange", "contact.privacyDeletion", "conversation.newMessage", "deal",
         "object.deletion",
     )  # fmt: skip
+
+
+async def test_gaps_of_many_portals_are_changed_some_hundred_at_a_time(ledger: GapLedger) -> None:
+    portals = range(1, 701)
+    for missed in (DOWN, replace(DOWN, since=4000, until=6000)):
+        await ledger.report(missed, portals=portals, scopes=("contact",))
+    assert await ledger.count_open() == {(GapCause.NO_WEB_PROCESS,): 700}
+    assert {(gap.since, gap.until) for gap in await ledger.list()} == {(1000, 6000)}
+    closed = await ledger.prove(ProvenInterval(since=0, until=9000, proof=Proof.JOURNAL))
+    assert sorted(gap.portal_id for gap in closed) == [*portals]
+    assert await ledger.count_open() == {}
+    assert len(await recorded_actions(ledger)) == 1400
+
+
+async def test_report_that_was_interrupted_is_completed_by_its_repetition(
+    ledger: GapLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, calls = GapLedger._store, iter(range(5))
+
+    async def interrupted(self: GapLedger, *values: Any) -> None:
+        if next(calls) == 1:
+            raise AuditUnavailable
+        await store(self, *values)
+
+    monkeypatch.setattr(GapLedger, "_store", interrupted)
+    with pytest.raises(AuditUnavailable):
+        await ledger.report(DOWN, portals=range(1, 701), scopes=("contact",))
+    await ledger.report(DOWN, portals=range(1, 701), scopes=("contact",))
+    assert await ledger.count_open() == {(GapCause.NO_WEB_PROCESS,): 700}
+    assert len(await recorded_actions(ledger)) == 700

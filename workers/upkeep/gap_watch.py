@@ -1,7 +1,7 @@
 """Keep the ledger of gaps: apply waiting reports, find portals that became silent, and set alert and gauge."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
 from redis.asyncio import Redis
@@ -16,7 +16,7 @@ from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
-from spokes.gaps.gap import Gap, GapCause, MissedInterval, scopes_of
+from spokes.gaps.gap import GapCause, MissedInterval, scopes_of
 from spokes.gaps.ledger import GapLedger
 from spokes.gaps.reports import decode, gap_reports
 from spokes.gaps.silence import COMPARED_DAYS, WINDOW_HOURS, silent_portals
@@ -46,11 +46,13 @@ async def watch_gaps(settings: Settings, redis: Redis, engine: AsyncEngine, epis
             elif report is not None:
                 await ledger.prove(report)
         await reports.remove(len(payloads))
-    gaps = await ledger.list()
-    await redis.set(keys.OPEN_GAPS, len(gaps))
+    counts = await ledger.count_open()
+    oldest = await ledger.list(limit=_NAMED) if counts else []
+    await redis.set(keys.OPEN_GAPS, counts.total())
     await episodes.set_state(
-        Alert.GAPS_OPEN, is_active=bool(gaps), count=len(gaps), causes=_causes(gaps), gaps=[g.id for g in gaps[:_NAMED]]
-    )
+        Alert.GAPS_OPEN, is_active=bool(counts), count=counts.total(), causes=_by_cause(counts),
+        gaps=[gap.id for gap in oldest],
+    )  # fmt: skip
 
 
 async def watch_silence(settings: Settings, engine: AsyncEngine) -> None:
@@ -88,5 +90,9 @@ async def _uninstalled(engine: AsyncEngine) -> set[int]:
     return {int(str(row["portal_id"])) for row in await fetch(engine, query)}
 
 
-def _causes(gaps: Iterable[Gap]) -> dict[str, int]:
-    return dict(Counter(cause.value for gap in gaps for cause in gap.causes))
+def _by_cause(counts: Mapping[tuple[GapCause, ...], int]) -> dict[str, int]:
+    """Return how many gaps have each cause."""
+    by_cause = Counter[str]()
+    for causes, count in counts.items():
+        by_cause.update(dict.fromkeys((cause.value for cause in causes), count))
+    return dict(by_cause)
