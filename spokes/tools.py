@@ -39,8 +39,8 @@ class CurrentValue(Protocol):
     async def __call__(self, record: "Record", name: str) -> str:
         """Return the property's value in `record`, or the event's value if our own write replaced the event's change.
 
-        HubSpot has no conditional write: somebody may change a property between our read and our write, and our write
-        then replaces that change. The event's value restores it. A change that somebody made after the event counts
+        HubSpot has no conditional write: a person may change a property between our read and our write, and our write
+        then replaces that change. The event's value restores it. A change that a person made after the event counts
         before the event's value.
         """
 

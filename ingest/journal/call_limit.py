@@ -1,4 +1,4 @@
-"""`CallLimit`: at most so many calls within any second. The journal's limits are apart from those of the CRM."""
+"""`CallLimit`: at most a number of calls within any second. The journal's limits are apart from those of the CRM."""
 
 import asyncio
 import time

@@ -88,7 +88,7 @@ class JournalClient:
             raise JournalUnavailable(error.code) from None
 
     async def pages_after(self, offset: str) -> list[PageLocation]:
-        """Return the pages behind an offset, or with the empty text the earliest ones; none if HubSpot lists not all.
+        """Return the pages behind an offset, or with the empty text the earliest ones; none if its list is incomplete.
 
         Raises:
             JournalRefused, JournalUnavailable: HubSpot does not answer as it should.
@@ -104,7 +104,7 @@ class JournalClient:
         return []
 
     async def first_listed_after(self, offset: str) -> PageLocation | None:
-        """Return the first page behind an offset of which HubSpot's list says where it is; None without one.
+        """Return the first page behind an offset whose address HubSpot's list has, None without one.
 
         Raises:
             JournalRefused, JournalUnavailable: HubSpot does not answer.
@@ -157,7 +157,7 @@ class JournalClient:
             raise JournalUnavailable("file_connection") from None
 
     async def has_file(self, location: PageLocation) -> bool:
-        """Return whether the file of a page can be fetched now; only its beginning is."""
+        """Return whether the file of a page can be fetched now; only its beginning is fetched."""
         try:
             async with aclosing(self.file(location)) as chunks:
                 await anext(chunks, b"")

@@ -1,4 +1,4 @@
-"""Read items that Redis holds: an item that nobody can read costs itself alone. It is skipped, counted and alerted."""
+"""Read items that Redis holds: an unreadable item costs itself alone. It is skipped, counted and alerted."""
 
 import time
 from collections import Counter

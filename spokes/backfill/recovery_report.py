@@ -1,4 +1,4 @@
-"""What became of the events of a gap that was closed, counted in the audit.
+"""The outcomes of the events of a gap that was closed, counted in the audit.
 
 An event of the gap is one that occurred in its interval and came by the intake that closed it.
 """

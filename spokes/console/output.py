@@ -122,7 +122,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 @contextmanager
 def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator["Progress"]:
-    """Show progress on standard error: a bar on a terminal, else a line now and then if the work takes long.
+    """Show progress on standard error: a bar on a terminal, else lines at growing intervals if the work takes long.
 
     Args:
         total: number of steps; without it the bar only pulses.

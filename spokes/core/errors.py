@@ -22,7 +22,7 @@ SpokesError
 ├── PortalSettingsInvalid       a setting of handlers' own is missing or invalid for a portal: spokes/portal.py
 ├── PropertyNotDeclared         a handler uses a property of a record that it did not declare
 ├── CRMError                    a HubSpot call failed
-│   ├── NotAuthorized           401: neither transient nor permanent; somebody must check the token
+│   ├── NotAuthorized           401: neither transient nor permanent; an operator must check the token
 │   ├── TransientCRMError       the same call may succeed later
 │   │   ├── RateLimited         429
 │   │   ├── ObjectLocked        423

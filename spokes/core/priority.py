@@ -1,6 +1,6 @@
 """The priority class of events and deliveries: interactive work comes first wherever work waits. Pure.
 
-A person waits for an interactive change. Nobody waits for one change of an import, and its changes come by the
+A person waits for an interactive change. No person waits for one change of an import, and its changes come by the
 thousand. The class is decided once, at admission, and stored with the delivery; later deliveries of its events keep it.
 """
 

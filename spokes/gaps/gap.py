@@ -23,7 +23,7 @@ class GapCause(StrEnum):
     NO_WEB_PROCESS = "no_web_process"  # no web process wrote its heartbeat
     DELIVERIES_REFUSED = "deliveries_refused"  # deliveries were answered with 503
     NO_TRAFFIC = "no_traffic"  # nothing came where events usually come
-    SUBSCRIPTION_MISSING = "subscription_missing"  # HubSpot was not told to send these events
+    SUBSCRIPTION_MISSING = "subscription_missing"  # HubSpot had no subscription for these events
     CURSOR_TOO_OLD = "cursor_too_old"  # the journal no longer keeps what the reader has not read
     REDIS_DATA_LOST = "redis_data_lost"  # Redis lost accepted deliveries
     NOT_RECEIVED = "not_received"  # HubSpot's records show changes of which the audit has no event

@@ -33,7 +33,7 @@ async def publish(redis: Redis, profiles: Iterable[PortalProfile]) -> bool:
         return False
     async with redis.pipeline(transaction=True) as pipeline:
         pipeline.delete(PORTAL_PROFILES)
-        # The random part tells a reader of a copy that was replaced twice since.
+        # The random part shows a reader that the copy was replaced twice since.
         pipeline.hset(PORTAL_PROFILES, mapping={**stored, _VERSION: f"{digest}.{secrets.token_hex(4)}"})
         await pipeline.execute()
     return True

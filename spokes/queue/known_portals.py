@@ -22,7 +22,7 @@ async def known_portals(redis: Redis) -> set[int]:
 
 
 async def check_portal(redis: Redis, portal_id: int) -> None:
-    """Check that the portal is known. Before the first worker has run, every id passes: none can be told wrong.
+    """Check that the portal is known. Before the first worker has run, every id passes: none is known to be wrong.
 
     Raises:
         UnknownPortal: it is not; the sentence names the known portals.

@@ -1,4 +1,4 @@
-"""What became of a plan of either kind."""
+"""The result of applying a plan, of push or journal subscriptions."""
 
 from dataclasses import dataclass, field
 

@@ -79,7 +79,7 @@ class KitSession:
 
     @staticmethod
     async def end_tasks(tasks: list[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-        """Cancel tasks of the test's own event loop; return those that ignore it, for whose end nobody waits then."""
+        """Cancel tasks of the test's own event loop; return those that ignore it; their end is not awaited."""
         ignoring = await end_tasks(tasks)
         for task in ignoring:
             asyncio.tasks._unregister_task(task)  # noqa: SLF001 - for those who end loops; runners wait for others

@@ -1,8 +1,8 @@
 """The day in which unsigned stream entries are archived: an upgrade, while processes of an earlier version run too.
 
-A migration opens this day if an earlier version created the store. A new store tells nothing; then arq's default queue
-shows that a process of an earlier version, which does not sign, runs beside this one. Whoever can write to Redis can
-pretend that, but only before the first record: there is no history to forge yet.
+A migration opens this day if an earlier version created the store. For a new store, arq's default queue
+shows that a process of an earlier version, which does not sign, runs beside this one. A program that can write to Redis
+can pretend that, but only before the first record: there is no history to forge yet.
 """
 
 from typing import Final

@@ -14,7 +14,7 @@ from spokes.core.settings import Settings
 
 
 async def load_known_end(settings: Settings, redis: Redis) -> KnownEnd:
-    """Return the chain's end as Redis keeps it. Load it before verifying: meanwhile the chain may grow.
+    """Return the chain's end as Redis keeps it. Load it before verifying: the chain may grow while it is verified.
 
     Raises:
         RedisError, OSError: Redis does not answer.

@@ -1,7 +1,7 @@
 """Seal accounts, sessions and login links with CONSOLE_KEY, so that writing to Redis does not make an administrator.
 
 A sealed value is a Fernet token (AES-128-CBC and HMAC-SHA256). Its key belongs to the place where the value is stored:
-a value that was copied to another name, or that nobody sealed, does not open.
+a value that was copied to another name, or that was never sealed, does not open.
 """
 
 from base64 import urlsafe_b64encode

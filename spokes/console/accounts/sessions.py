@@ -70,7 +70,7 @@ class Sessions:
             return None
         try:
             session = orjson.loads(self.seals.open(key, payload))
-        except ValueError:  # an earlier version started it, or nobody here did
+        except ValueError:  # an earlier version or another program wrote it
             return None
         if time.time() - session["began"] > MAX_AGE_S:
             await self.end(cookie)

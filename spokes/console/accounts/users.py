@@ -153,7 +153,7 @@ class Users:
         sealed = await self.redis.getdel(_link_key(token))
         try:
             name = b"" if sealed is None else self.seals.open(_link_key(token), sealed)
-        except ValueError:  # an earlier version made the link, or nobody here did
+        except ValueError:  # an earlier version or another program wrote the link
             return None
         return await self.find(name.decode()) if name else None
 

@@ -21,7 +21,7 @@ async def get_gaps(request: web.Request, query: GapQuery) -> tuple[Gap, ...]:
 
 
 async def get_gap(request: web.Request, _: None) -> GapView:
-    """Return one gap, with what became of its events."""
+    """Return one gap, with the outcomes of its events."""
     gap = await _find(request)
     settings, engine = request.app[SETTINGS], request.app[ENGINE]
     store = BackfillStore.from_settings(settings, engine, request[ACTOR].name)

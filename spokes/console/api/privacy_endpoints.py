@@ -49,7 +49,7 @@ async def _find_request(request: web.Request, request_id: str) -> PrivacyRequest
 
 @asynccontextmanager
 async def _find_person(request: web.Request, body: PersonBody) -> AsyncIterator[tuple[Erasures, Person]]:
-    """Yield the person and the `Erasures` to use; a CRM client is open meanwhile."""
+    """Yield the person and the `Erasures` to use; a CRM client is open until the end of the block."""
     actor, settings, redis = request[ACTOR], request.app[SETTINGS], request.app[REDIS]
     if not actor.can_see(body.portal_id):
         raise not_found("portal")

@@ -179,7 +179,7 @@ def logout(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = 
 def seal(reason: ReasonOption = "", yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Seal the accounts that an earlier version stored, so that they can log in again. Needed once after the upgrade.
 
-    Shows them first: an account that you do not know was written to Redis by somebody else; remove it instead.
+    Shows them first: an account that you do not know was written to Redis by another program; remove it instead.
 
     Example: spokes user seal
     """
@@ -258,7 +258,7 @@ def _ask(prompt: str) -> str:
     """Return a line that is typed without being shown.
 
     Raises:
-        ConfigurationError: nobody can type it.
+        ConfigurationError: there is no terminal on which to type it.
     """
     if sys.stdin is not None:
         with contextlib.suppress(EOFError):

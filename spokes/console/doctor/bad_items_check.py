@@ -20,7 +20,7 @@ def assess_bad_items(counts: Mapping[str, int]) -> Iterator[Finding]:
         listed = ", ".join(f"{name} ({count})" for name, count in kinds.items())
         yield warning(
             TOPIC,
-            f"Items in Redis that nobody can read, and that are skipped: {listed}. Find out what else writes to this "
+            f"Items in Redis are unreadable and were skipped: {listed}. Find out what else writes to this "
             "Redis, or which version of Spokes wrote them.",
             **kinds,
         )

@@ -1,4 +1,4 @@
-"""Check for quarantined elements, bodies and queued deliveries: what nobody can read as events."""
+"""Check for quarantined elements, bodies and queued deliveries: what cannot be read as events."""
 
 from typing import Final
 

@@ -16,6 +16,6 @@ def assess_settings(settings: Settings) -> Iterator[Finding]:
     if settings.has_weak_audit_key:
         yield warning(
             TOPIC,
-            "AUDIT_KEY is short enough to guess: whoever guesses it can rewrite the audit. The records need it, so "
+            "AUDIT_KEY is short enough to guess, and with it the audit can be rewritten. The records need it, so "
             "keep it for them; give the next deployment a key from `openssl rand -hex 32`.",
         )

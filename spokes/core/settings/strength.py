@@ -6,7 +6,7 @@ TOO_WEAK: Final = (
     "is short enough to guess: it needs 16 characters of 8 kinds; write the output of `openssl rand -hex 32`"
 )
 _LONG: Final = 32  # characters: any text that long counts as random
-_SHORTEST: Final = 16  # characters, of which so many differ:
+_SHORTEST: Final = 16  # characters; the number of different ones:
 _DIFFERENT: Final = 8
 _SHORTEST_MIXED: Final = 12  # characters of a text of letters and digits that no word, name or key of ours equals
 _SHORTEST_WORDS: Final = 20

@@ -128,7 +128,7 @@ def parse_country(text: str) -> str:
 
 
 def parse_metrics_token(text: str) -> str:
-    """Return a token that a header can carry and nobody can guess.
+    """Return a token that a header can carry and that is too long to guess.
 
     Raises:
         ValueError: with a sentence.

@@ -9,7 +9,7 @@ _SCHEMES: Final = frozenset({"http", "https"})
 
 
 def is_confidential_url(url: str) -> bool:
-    """Return whether nobody can read or change what is sent to `url`: it is https, or on this machine."""
+    """Return whether what is sent to `url` cannot be read or changed on its way: it is https, or on this machine."""
     try:
         parts = split_url(url, "https://example.com")
     except ValueError:

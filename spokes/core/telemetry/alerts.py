@@ -66,7 +66,7 @@ class Alert(StrEnum):
     WORKER_CRASHED = "worker_crashed"
 
 
-# Seconds for which an outage must last before its alert begins: a shorter one loses nothing and calls for nobody. The
+# Seconds for which an outage must last before its alert begins: a shorter one loses nothing and needs no action. The
 # other alerts are about facts that do not end by themselves, or about time that has passed already: they begin at once.
 HOLD_DOWN_S: Final[dict[Alert, float]] = {
     Alert.PORTAL_PAUSED: 30.0,  # by an outage of HubSpot; at once by an operator, for a refused token or a longer wait

@@ -1,4 +1,4 @@
-"""Errors of calls on CRM records that no status of HubSpot's stands for."""
+"""Errors of calls on CRM records that HubSpot reports by no status."""
 
 from spokes.core.errors import PermanentCRMError
 

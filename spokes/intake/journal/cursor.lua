@@ -1,4 +1,4 @@
--- Change the journal's cursor, if the caller still holds the lease of the reader and nobody has moved the cursor.
+-- Change the journal's cursor, if the caller still holds the lease of the reader and no other reader has moved the cursor.
 -- KEYS  1 the cursor   2 the lease
 -- ARGV  the holder's token, the offset that the caller started from, then fields and values. Returns 1 if it changed.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] or (redis.call('HGET', KEYS[1], 'offset') or '') ~= ARGV[2] then

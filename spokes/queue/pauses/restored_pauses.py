@@ -1,7 +1,7 @@
 """Read the pauses, and restore them if something else wrote their key with another type of value.
 
-Whoever has read them before knows them. They are stored again in the step that renames the other value, so that no
-worker reads that there are none.
+A process that has read the pauses before stores them again in the step that renames the other value. Otherwise a worker
+could read that there are none.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

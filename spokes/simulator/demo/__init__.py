@@ -328,7 +328,7 @@ def _print_rows(rows: list[ComparisonRow]) -> None:
 
 
 def _print_portals(rows: list[PortalRow]) -> None:
-    """Print what became of the portals' events, and with whose token their calls were made."""
+    """Print the outcomes of the portals' events, and with whose token their calls were made."""
     columns = ("portal", "state", "events", "outcomes", "calls", "with another token", "refreshes", "")
     table = Table(*columns, title="Three portals that installed the app by OAuth; one removed it while events arrived")
     for row in rows:

@@ -96,7 +96,7 @@ class PortalsAct:
             for contact in self._contacts(portal)[::2]:
                 self._new_phone(portal, contact)
         self.waiting = len(self._contacts(self.sim.portals[REMOVING])[::2])
-        self.sim.installs.uninstall(REMOVING)  # its events are on their way; HubSpot tells nobody
+        self.sim.installs.uninstall(REMOVING)  # its events are on their way; HubSpot sends no notice
         self.sim.sender.release()
         return await self._settle()
 

@@ -1,4 +1,4 @@
-"""The journal's entries of a change. An entry of several properties stands for one push event each. Pure.
+"""The journal's entries of a change. An entry of several properties equals one push event for each. Pure.
 
 Source: HubSpot's docs, "Webhooks journal". The journal has no conversations. The entry of a privacy deletion is not
 documented; the simulator's has an action that readers may not know.

@@ -33,7 +33,7 @@ class JournalPage:
 
 
 class FileAddress(NamedTuple):
-    """What an address stands for: a page, the portal whose entries it shows (None: all), and when it expires."""
+    """What an address leads to: a page, the portal whose entries it shows (None: all), and when it expires."""
 
     page: JournalPage
     portal_id: int | None
@@ -54,7 +54,7 @@ class JournalStore:
         self._by_offset: dict[str, JournalPage] = {}
         self._next_number = 0
         self._addresses: dict[str, FileAddress] = {}
-        self.lost_files: set[str] = set()  # offsets of pages that are listed, and whose files nobody gets
+        self.lost_files: set[str] = set()  # offsets of pages that are listed, and whose files are never served
 
     def add(self, entry: JsonObject) -> None:
         """Add an entry; properties that one update changed share an entry."""

@@ -80,7 +80,7 @@ class JournalSubscriptionApi:
         self._ids = count(7_000_001)
 
     def add(self, **fields: object) -> JournalSubscription:
-        """Add a subscription that somebody else made; its fields are not checked."""
+        """Add a subscription of another user of the app; its fields are not checked."""
         subscription = JournalSubscription(next(self._ids), dict(fields), self._clock.now_ms())
         self.subscriptions[subscription.id] = subscription
         return subscription

@@ -26,7 +26,7 @@ _CODE_S: Final = 60.0  # real seconds: a browser needs them
 
 
 class CodeRequest(NamedTuple):
-    """What an authorisation asks for, and a code stands for."""
+    """What an authorisation asks for, and its code grants."""
 
     portal_id: int
     redirect_uri: str

@@ -1,4 +1,4 @@
-"""The time in which HubSpot was not told to send events that handlers wait for: a gap of these events.
+"""The time in which HubSpot had no subscription for events that handlers wait for: a gap of these events.
 
 A worker notices that events stopped or never arrived (workers.upkeep.subscription_watch); `spokes subscriptions apply`
 and `spokes subscriptions journal apply` create what was missing.

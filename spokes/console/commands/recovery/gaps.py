@@ -52,7 +52,7 @@ def list_gaps(
 
 @app.command()
 def show(gap_id: GapArgument, as_json: JsonOption = False) -> None:
-    """Show one gap; of a closed one also what became of its events.
+    """Show one gap; of a closed one also the outcomes of its events.
 
     Example: spokes gaps show 1f0c7a2b
     """

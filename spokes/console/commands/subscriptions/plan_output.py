@@ -1,4 +1,4 @@
-"""How the commands of this package show a plan, and what became of it."""
+"""How the commands of this package show a plan and the result of applying it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
