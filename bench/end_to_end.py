@@ -28,6 +28,7 @@ from rich.progress import Progress
 
 from bench.lib.due_load import object_id_of
 from bench.lib.end_to_end_report import (
+    POSTGRESQL,
     Load,
     Measured,
     burst_table,
@@ -46,12 +47,14 @@ from bench.lib.servers import (
     cpu_seconds,
     free_port,
     redis_url,
+    running_postgresql,
     running_process,
     running_valkey,
     running_web,
 )
 from bench.lib.tables import progress_bar, write_illustrated, write_section
 from bench.lib.traffic import environment
+from spokes.core.settings import Settings
 
 _GIVE_UP_S: Final = 180.0  # after the last request was due
 _POLL_S: Final = 0.1
@@ -67,18 +70,20 @@ share of HubSpot's limit from the first window on. In a burst, all requests are 
 LOADS: Final = (
     Load(50, 1, 20), Load(50, 1, 20, workers=2), Load(50, 1, 20, workers=4), Load(500, 1, 20), Load(800, 1, 20),
     Load(500, 100, 20), Load(500, 1, 30, latency_ms=500), Load(500, 1, 20, imports=300),
+    Load(500, 1, 20, store=POSTGRESQL),
     Load(500, 1, 10, limit=0), Load(2000, 100, 10, limit=0),
 )  # fmt: skip
 BURSTS: Final = (Load(0, 1, 0, limit=0, events=15_000), Load(0, 100, 0, limit=0, events=15_000))
 
 
-async def measure(load: Load, folder: Path, *, rival: bool = False, database: str = "") -> Measured:
+async def measure(load: Load, folder: Path, *, rival: bool = False) -> Measured:
     """Run one load against processes of its own.
 
     Raises:
         InvalidRun: an answer was not 202, or a write or row is missing.
     """
     with ExitStack() as stack:
+        database = stack.enter_context(running_postgresql()) if load.store == POSTGRESQL else ""
         redis = stack.enter_context(running_valkey(folder))
         hubspot_port = free_port()
         command = ["bench/lib/fake_hubspot.py", "--port", str(hubspot_port), "--limit", str(load.limit)]
@@ -219,7 +224,7 @@ class Target:
             return dict(connection.execute("SELECT object_id, at FROM done"))
 
     def _address(self) -> str:
-        return self.database or f"sqlite+aiosqlite:///{self.folder}/audit.sqlite"
+        return Settings.from_env(self._database_setting() or {"DATA_DIR": str(self.folder)}).database_address
 
     def _database_setting(self) -> dict[str, str]:
         return {"DATABASE_URL": self.database} if self.database else {}

@@ -8,6 +8,8 @@ from bench.lib.plots import line_chart
 from bench.lib.tables import table
 
 RIVAL: Final = "stock arq"
+SQLITE: Final = "SQLite"
+POSTGRESQL: Final = "PostgreSQL"
 STEPS: Final = ("202", "handler", "write", "SQL", "SQL after the write")
 COMMAND: Final = "python bench/end_to_end.py --write"
 _WINDOW_S: Final = 10.0
@@ -25,6 +27,7 @@ class Load(NamedTuple):
     latency_ms: float = 0.0
     events: int = 0  # of a burst
     imports: float = 0.0  # a second, beside the others
+    store: str = SQLITE
 
     @property
     def number_of_events(self) -> int:
@@ -38,7 +41,8 @@ class Load(NamedTuple):
         workers = f", {self.workers} workers" if self.workers > 1 else ""
         slow = f", answers after {self.latency_ms:g} ms" if self.latency_ms else ""
         imports = f", beside an import of {self.imports:g}/s" if self.imports else ""
-        return f"{rate} {size}{workers}{slow}{imports}"
+        store = "" if self.store == SQLITE else f", audit in {self.store}"
+        return f"{rate} {size}{workers}{slow}{imports}{store}"
 
 
 @dataclass(slots=True)

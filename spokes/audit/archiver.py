@@ -15,6 +15,7 @@ import orjson
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
@@ -26,7 +27,8 @@ from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action
 from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import partitions, schema
-from spokes.audit.sql.engine import open_engine, write_connection
+from spokes.audit.sql.engine import open_engine
+from spokes.audit.sql.transactions import WriteTransactions
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.core.clock import now_ms, wait_for_stop
 from spokes.core.errors import AuditUnavailable, UnreadableDelivery
@@ -71,6 +73,7 @@ class Archiver:
     ) -> None:  # fmt: skip
         self._redis = redis
         self._engine = engine
+        self._transactions = WriteTransactions(engine)
         self._episodes = AlertEpisodes(redis)
         self._batch_size = batch_size
         self._max_batch = batch_size * _MAX_GROWTH
@@ -125,6 +128,7 @@ class Archiver:
                     alerted = alerted or await self._set_alert(is_active=True, cause=_describe_error(error))
                 await wait_for_stop(stop, pause_s)
         finally:
+            await self._transactions.close()
             with contextlib.suppress(RedisError):
                 await leader_lock.release()
 
@@ -153,7 +157,10 @@ class Archiver:
         Raises:
             AuditUnavailable: the store does not answer or is older than this code; the records stay in the stream.
         """
-        return (await self._archive()).archived
+        try:
+            return (await self._archive()).archived
+        finally:
+            await self._transactions.close()
 
     async def drain(self) -> int:
         """Archive until the stream is empty; return how many records this process archived.
@@ -162,8 +169,11 @@ class Archiver:
             AuditUnavailable: as `run_once`.
         """
         total = 0
-        while (batch := await self._archive()).read:
-            total += batch.archived
+        try:
+            while (batch := await self._archive()).read:
+                total += batch.archived
+        finally:
+            await self._transactions.close()
         return total
 
     async def _archive(self) -> _Batch:
@@ -178,9 +188,11 @@ class Archiver:
         accepts_unsigned = now_ms() < self._unsigned_until
         rows = [_row_of_entry(entry_id, fields, accepts_unsigned) for entry_id, fields in entries]
         known = await self._chain_end.load()
-        async with write_connection(self._engine) as connection:
-            is_broken = await contradicts(connection, known.end)
-            added = await self._chain_writer.append(connection, rows)
+
+        def append(connection: Connection) -> tuple[bool, list[Row]]:
+            return contradicts(connection, known.end), self._chain_writer.append(connection, rows)
+
+        is_broken, added = await self._transactions.run(append)
         ARCHIVED.inc(len(added))
         await self._redis.xdel(AUDIT_STREAM, *(entry_id for entry_id, _ in entries))
         with contextlib.suppress(RedisError):  # what is reported is in the log and in the archive

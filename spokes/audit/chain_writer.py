@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
-from sqlalchemy import insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, insert, select, text, update
 
 from spokes.audit.chain import chain_rows
 from spokes.audit.checkpoints import Checkpoint, sign_chain_end, signing_key
@@ -41,19 +40,19 @@ class ChainWriter:
     _erased_seq: int = 0
     new_checkpoint: Checkpoint | None = None  # of the last batch
 
-    async def append(self, connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:
+    def append(self, connection: Connection, rows: Iterable[Row]) -> list[Row]:
         """Append, in order, the rows that are not archived yet; return them.
 
         Raises:
             AuditUnavailable: the chain's head is missing.
         """
-        head = (await connection.execute(select(HEAD.c.seq, HEAD.c.hash).with_for_update())).one_or_none()
+        head = connection.execute(select(HEAD.c.seq, HEAD.c.hash).with_for_update()).one_or_none()
         if head is None:
             raise AuditUnavailable("The head of the audit chain is missing: run `python -m spokes audit verify`.")
-        new_rows = await _not_archived(connection, rows)
+        new_rows = _not_archived(connection, rows)
         if not new_rows:
             return []
-        await self._load_erased(connection)
+        self._load_erased(connection)
         key = object_hash_key(self.master_key)
         for row in new_rows:
             row["object_hash"] = hash_for_row(key, row) or row["object_hash"]
@@ -63,13 +62,13 @@ class ChainWriter:
             if row["object_hash"] in erased_hashes:
                 row["object_id"] = None
         added = chain_rows(new_rows, head.seq, head.hash)
-        await _insert(connection, added)
+        _insert(connection, added)
         seq_by_id = {row["id"]: int(row["seq"] or 0) for row in added}
         for row in erasures:
-            await self._erase(connection, row, seq_by_id[row["id"]])
+            self._erase(connection, row, seq_by_id[row["id"]])
         last = added[-1]
-        await connection.execute(update(HEAD).values(seq=last["seq"], hash=last["hash"]))
-        self.new_checkpoint = await sign_chain_end(
+        connection.execute(update(HEAD).values(seq=last["seq"], hash=last["hash"]))
+        self.new_checkpoint = sign_chain_end(
             connection,
             signing_key(self.master_key),
             int(last["seq"] or 0),
@@ -78,27 +77,27 @@ class ChainWriter:
         )
         return added
 
-    async def _load_erased(self, connection: AsyncConnection) -> None:
+    def _load_erased(self, connection: Connection) -> None:
         """Load the objects that any process erased since the last batch."""
-        erased = await connection.execute(select(ERASED_OBJECTS).where(ERASED_OBJECTS.c.seq > self._erased_seq))
+        erased = connection.execute(select(ERASED_OBJECTS).where(ERASED_OBJECTS.c.seq > self._erased_seq))
         for object_hash, seq in erased:
             self._erased_hashes.add(object_hash)
             self._erased_seq = max(self._erased_seq, seq)
 
-    async def _erase(self, connection: AsyncConnection, erasure: Row, seq: int) -> None:
+    def _erase(self, connection: Connection, erasure: Row, seq: int) -> None:
         """Delete the object's id from its records, now and in all later batches.
 
         Records from before object hashes existed keep the id, because their hash in the chain covers it.
         """
         known = select(ERASED_OBJECTS.c.seq).where(ERASED_OBJECTS.c.object_hash == erasure["object_hash"])
-        if (await connection.execute(known)).first() is None:
-            await connection.execute(insert(ERASED_OBJECTS).values(object_hash=erasure["object_hash"], seq=seq))
+        if connection.execute(known).first() is None:
+            connection.execute(insert(ERASED_OBJECTS).values(object_hash=erasure["object_hash"], seq=seq))
         same_object = [RECORDS.c[name] == erasure[name] for name in ("object_id", "object_hash")]
-        await connection.execute(update(RECORDS).where(*same_object).values(object_id=None))
-        await mask_ids(connection, [str(erasure["object_id"])])
+        connection.execute(update(RECORDS).where(*same_object).values(object_id=None))
+        mask_ids(connection, [str(erasure["object_id"])])
 
 
-async def _not_archived(connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:
+def _not_archived(connection: Connection, rows: Iterable[Row]) -> list[Row]:
     """Return each row that is not archived yet, once: a writer whose response was lost appends its record again."""
     by_id: dict[str | int | None, Row] = {}
     for row in rows:
@@ -106,21 +105,23 @@ async def _not_archived(connection: AsyncConnection, rows: Iterable[Row]) -> lis
     ids = list(by_id)
     is_postgresql = connection.dialect.name == "postgresql"
     parameters = {"ids": ids} if is_postgresql else {"ids": orjson.dumps(ids).decode()}
-    for known_id in await connection.scalars(_KNOWN_IDS_POSTGRESQL if is_postgresql else _KNOWN_IDS_SQLITE, parameters):
+    for known_id in connection.scalars(_KNOWN_IDS_POSTGRESQL if is_postgresql else _KNOWN_IDS_SQLITE, parameters):
         del by_id[known_id]
     return list(by_id.values())
 
 
-async def _insert(connection: AsyncConnection, rows: Sequence[Row]) -> None:
+def _insert(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert rows by the fastest way of each driver; for PostgreSQL that is COPY."""
     tuples = [tuple([row[name] for name in _COLUMNS]) for row in rows]
     if connection.dialect.name != "postgresql":
-        await connection.exec_driver_sql(_INSERT_SQLITE, tuples)
+        connection.exec_driver_sql(_INSERT_SQLITE, tuples)
         return
-    raw = (await connection.get_raw_connection()).driver_connection
+    dbapi_connection = connection.connection.dbapi_connection
     # This connection is in the transaction that holds the lock on the head.
-    assert raw is not None  # noqa: S101 - SQLAlchemy has just used it
+    assert dbapi_connection is not None  # noqa: S101 - SQLAlchemy has just used it
     try:
-        await raw.copy_records_to_table(RECORDS.name, records=tuples, columns=_COLUMNS)
+        dbapi_connection.run_async(
+            lambda raw: raw.copy_records_to_table(RECORDS.name, records=tuples, columns=_COLUMNS)
+        )
     except AttributeError:  # what asyncpg raises when the connection is lost during the COPY; it has no other detail
         raise ConnectionResetError from None

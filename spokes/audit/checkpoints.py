@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 from typing import Final, Self
 
-from sqlalchemy import func, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
@@ -102,15 +102,15 @@ def is_due(seq: int, at: int, last: tuple[int, int], *, checkpoint_every: int) -
     return seq > last[0] and (seq - last[0] >= checkpoint_every or at - last[1] >= _MAX_INTERVAL_MS)
 
 
-async def store_checkpoint(connection: AsyncConnection, checkpoint: Checkpoint) -> None:
+def store_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
     """Store a signed position in the caller's transaction."""
     link = {"previous": checkpoint.previous, "link": checkpoint.link or None}
     fields = {"kind": checkpoint.kind, "seq": checkpoint.seq, "hash": checkpoint.hash, "at": checkpoint.at}
-    await connection.execute(insert(CHECKPOINTS).values(**fields, **link, signature=checkpoint.signature))
+    connection.execute(insert(CHECKPOINTS).values(**fields, **link, signature=checkpoint.signature))
 
 
-async def sign_chain_end(
-    connection: AsyncConnection, key: bytes, seq: int, hash_: str, *, checkpoint_every: int
+def sign_chain_end(
+    connection: Connection, key: bytes, seq: int, hash_: str, *, checkpoint_every: int
 ) -> Checkpoint | None:
     """Sign the chain's end if a checkpoint is due, in the transaction that extended the chain; return the checkpoint.
 
@@ -118,13 +118,13 @@ async def sign_chain_end(
     """
     newest = select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0), func.coalesce(func.max(CHECKPOINTS.c.at), 0))
     is_checkpoint = CHECKPOINTS.c.kind == CheckpointKind.CHECKPOINT
-    last_seq, last_at = (await connection.execute(newest.where(is_checkpoint))).one()
+    last_seq, last_at = connection.execute(newest.where(is_checkpoint)).one()
     at = now_ms()
     if not is_due(seq, at, (last_seq, last_at), checkpoint_every=checkpoint_every):
         return None
-    previous = await connection.scalar(select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0)))
+    previous = connection.scalar(select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0)))
     checkpoint = Checkpoint(CheckpointKind.CHECKPOINT, seq, hash_, at).with_signature(key).linked(key, previous or 0)
-    await store_checkpoint(connection, checkpoint)
+    store_checkpoint(connection, checkpoint)
     return checkpoint
 
 
@@ -144,7 +144,7 @@ async def sign_end_now(engine: AsyncEngine, key: bytes) -> Checkpoint | None:
             raise AuditUnavailable(
                 "The end of the audit chain is broken, and was not signed: run `spokes audit verify`."
             )
-        await sign_chain_end(connection, key, head.seq, head.hash, checkpoint_every=1)
+        await connection.run_sync(sign_chain_end, key, head.seq, head.hash, checkpoint_every=1)
     checkpoints = [each for each in await load_checkpoints(engine) if each.kind is CheckpointKind.CHECKPOINT]
     return checkpoints[-1] if checkpoints else None
 

@@ -33,4 +33,4 @@ class DirectRecords:
             AuditUnavailable: the chain's head is missing.
         """
         if rows := [mask_row(to_row(record.as_dict())) for record in records]:
-            await ChainWriter(self.master_key, self.checkpoint_every).append(connection, rows)
+            await connection.run_sync(ChainWriter(self.master_key, self.checkpoint_every).append, rows)

@@ -3,21 +3,20 @@
 import re
 from collections.abc import Collection
 
-from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select, update
 
 from spokes.audit.sql.tables import INCIDENT_NOTES, INCIDENTS
 from spokes.core.masking import MASK
 
 
-async def mask_ids(connection: AsyncConnection, object_ids: Collection[str]) -> int:
+def mask_ids(connection: Connection, object_ids: Collection[str]) -> int:
     """Replace ids in titles and notes, in the caller's transaction; return how many texts changed."""
     pattern = re.compile(rf"(?<![0-9])(?:{'|'.join(map(re.escape, object_ids))})(?![0-9])")
     changed = 0
     for table, name in ((INCIDENTS, "title"), (INCIDENT_NOTES, "text")):
         column = table.c[name]
-        for row_id, text in (await connection.execute(select(table.c.id, column))).all():
+        for row_id, text in connection.execute(select(table.c.id, column)).all():
             if (cleaned := pattern.sub(MASK, text)) != text:
-                await connection.execute(update(table).where(table.c.id == row_id).values({name: cleaned}))
+                connection.execute(update(table).where(table.c.id == row_id).values({name: cleaned}))
                 changed += 1
     return changed

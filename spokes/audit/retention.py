@@ -78,4 +78,4 @@ async def _move_anchor(connection: AsyncConnection, master_key: str, seq: int) -
     await connection.execute(delete(CHECKPOINTS).where(is_anchor))
     await connection.execute(delete(CHECKPOINTS).where(CHECKPOINTS.c.seq < seq))
     anchor = Checkpoint(CheckpointKind.ANCHOR, seq, str(hash_), now_ms())
-    await store_checkpoint(connection, anchor.with_signature(signing_key(master_key)))
+    await connection.run_sync(store_checkpoint, anchor.with_signature(signing_key(master_key)))

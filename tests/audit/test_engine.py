@@ -99,7 +99,7 @@ async def test_connection_lost_during_copy_raises_audit_unavailable(engine: Asyn
                     raw.terminate()
                     return 1
 
-            await _insert(connection, [{**dict.fromkeys(_COLUMNS), "seq": ConnectionLoser()}])  # type: ignore[dict-item]  # deliberately not a number
+            await connection.run_sync(_insert, [{**dict.fromkeys(_COLUMNS), "seq": ConnectionLoser()}])
 
     with pytest.raises(AuditUnavailable, match="does not answer"):
         await insert_with_lost_connection()

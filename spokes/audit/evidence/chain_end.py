@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from redis.asyncio import Redis
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.checkpoints import Checkpoint, CheckpointKind, load_checkpoints, signing_key
 from spokes.audit.rows import Row
@@ -88,7 +88,7 @@ class ChainEnd:
         return checkpoint if checkpoint.is_genuine(signing_key(self.master_key)) else None
 
 
-async def contradicts(connection: AsyncConnection, end: Checkpoint | None) -> bool:
+def contradicts(connection: Connection, end: Checkpoint | None) -> bool:
     """Return whether the chain in SQL is shorter than `end`, or has another record there; a purged one may be missing.
 
     Raises:
@@ -97,7 +97,7 @@ async def contradicts(connection: AsyncConnection, end: Checkpoint | None) -> bo
     if end is None:
         return False
     record = select(RECORDS.c.hash).where(RECORDS.c.seq == end.seq).scalar_subquery()
-    head = (await connection.execute(select(HEAD.c.seq, record))).one_or_none()
+    head = connection.execute(select(HEAD.c.seq, record)).one_or_none()
     if head is None:  # the chain writer reports it
         return False
     seq, hash_ = head

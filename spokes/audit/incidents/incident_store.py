@@ -156,7 +156,7 @@ async def remove_ids(engine: AsyncEngine, object_ids: Collection[str]) -> int:
     if not object_ids:
         return 0
     async with write_connection(engine) as connection:
-        return await mask_ids(connection, object_ids)
+        return await connection.run_sync(mask_ids, object_ids)
 
 
 def unknown_incident(incident_id: str) -> IncidentRejected:

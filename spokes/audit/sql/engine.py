@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg  # type: ignore[import-untyped]  # ships no types; only its addresses and errors are used
-from sqlalchemy import event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -26,7 +26,9 @@ from spokes.core.process.private_files import create_private_file, make_folder
 # Parameters of libpq or of a pooler, which asyncpg would pass to the server as settings.
 _LIBPQ_ONLY: Final = frozenset({"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"})
 _WAL_ATTEMPTS, _WAL_RETRY_S = 100, 0.01  # to switch a new SQLite file to WAL
+_SQLITE_TIMEOUT_S: Final = 10.0  # for which a writer waits for another one
 _READ_ONLY: Final = "25006"  # SQLSTATE read_only_sql_transaction
+BEGIN_SQLITE: Final = "BEGIN IMMEDIATE"
 _STORE_ERRORS: Final = (SQLAlchemyError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -60,8 +62,16 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
         make_folder(Path(file).parent, setting="DATABASE_URL (without it, DATA_DIR)")
         with contextlib.suppress(OSError):  # connecting says what is wrong
             create_private_file(Path(file))  # SQLite gives its journal files the same mode
-    engine = create_async_engine(address, connect_args={"timeout": 10.0}, hide_parameters=True)
+    engine = create_async_engine(address, connect_args={"timeout": _SQLITE_TIMEOUT_S}, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def open_sqlite_engine(path: str) -> Engine:
+    """Build an engine of a SQLite file for use in threads. The caller disposes it."""
+    address = URL.create("sqlite", database=path)
+    engine = create_engine(address, connect_args={"timeout": _SQLITE_TIMEOUT_S}, hide_parameters=True)
+    event.listen(engine, "connect", _set_up_sqlite)
     return engine
 
 
@@ -129,7 +139,7 @@ async def write_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection
     try:
         async with engine.begin() as connection:
             if connection.dialect.name == "sqlite":
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                await connection.exec_driver_sql(BEGIN_SQLITE)
             else:  # a process that loses its network must not lock the chain until TCP gives up
                 await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 30000")
             yield connection

@@ -26,7 +26,7 @@ async def check_chain_end(settings: Settings, redis: Redis) -> list[Finding]:
             missing = [
                 position.seq
                 for position in known.positions
-                if not has_tables or await contradicts(connection, position)
+                if not has_tables or await connection.run_sync(contradicts, position)
             ]
     except (RedisError, OSError, TimeoutError, AuditUnavailable):
         return []  # the checks of Redis and of the audit store report it
