@@ -78,6 +78,11 @@ def read_settings_of(package: str) -> None:
             cls()
 
 
+def handler_variables() -> set[str]:
+    """Return the environment variables that the loaded handlers read with their classes of settings."""
+    return {_variable(cls, field) for cls in _subclasses(HandlerSettings) for field in cls.model_fields}
+
+
 def _secret_texts(value: object) -> Iterator[str]:
     """Yield the secrets in a value of a field, at any depth."""
     if isinstance(value, SecretStr | SecretBytes | Secret):

@@ -25,6 +25,7 @@ from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import HEAD
 from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
+from tests.support.command_line import spokes_process
 
 
 @pytest.mark.parametrize(
@@ -201,3 +202,10 @@ async def test_commits_are_kept_when_another_process_closes_sqlite_after_a_secon
         async with first.begin() as connection:
             await connection.execute(text("INSERT INTO numbers VALUES (1)"))
     await first.dispose()
+
+
+def test_command_with_a_file_that_cannot_be_opened_prints_one_sentence(tmp_path: Path) -> None:
+    environ = {"DATA_DIR": str(tmp_path), "DATABASE_URL": "sqlite:////proc/audit.sqlite"}
+    done = spokes_process(environ, "migrate")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "SQLITE_CANTOPEN" in done.stderr

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -63,6 +63,7 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
         with contextlib.suppress(OSError):  # connecting says what is wrong
             create_private_file(Path(file))  # SQLite gives its journal files the same mode
     engine = create_async_engine(address, connect_args={"timeout": _SQLITE_TIMEOUT_S}, hide_parameters=True)
+    event.listen(engine.sync_engine, "do_connect", _open_first)
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     return engine
 
@@ -86,6 +87,15 @@ def asyncpg_address(address: str) -> str:
     # Heroku's guides for other languages use `no-verify` for what libpq calls `require`.
     query = [(name, "require" if (name, value) == ("sslmode", "no-verify") else value) for name, value in supported]
     return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query, quote_via=quote, safe="/"), ""))
+
+
+def _open_first(_: object, __: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
+    """Open the file in this thread, too: of a failed attempt aiosqlite's thread outlives a command's event loop.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened.
+    """
+    sqlite3.connect(*arguments, **options).close()
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:

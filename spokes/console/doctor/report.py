@@ -1,6 +1,7 @@
 """Run all checks of `doctor`, for the command and the *Settings* page. The checks change nothing."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 
 from pydantic import SecretStr
@@ -65,7 +66,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
     finally:
         await redis.aclose()
     found = [finding for findings in results for finding in findings]
-    return [*settings_findings(settings), *assess_settings(settings), *found, *assess_bad_items(bad_items)]
+    return [*settings_findings(settings), *assess_settings(settings, os.environ), *found, *assess_bad_items(bad_items)]
 
 
 def settings_findings(settings: Settings) -> Iterable[Finding]:

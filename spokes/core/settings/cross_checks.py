@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from spokes.core.settings.fields import Settings
 
 _HOUR_S: Final = 3600
+_START_OF_TOKENS: Final = "pat-"  # of the access tokens of private apps, which no client secret has
 JOURNAL_DEDUPE_HOURS: Final = 96  # the journal's three days, and a day in which its reader catches up
 # Pairs of which the first must not be larger than the second, checked if both are set.
 _ORDERED: Final = (
@@ -22,6 +23,8 @@ def contradictions(settings: "Settings") -> Iterator[str]:
         yield "OIDC_AUDIENCE equals OIDC_CLIENT_ID: the ID token of a login could be used to call the API."
     if settings.hubspot_access_token.get_secret_value() in settings.client_secrets:
         yield "HUBSPOT_CLIENT_SECRET equals HUBSPOT_ACCESS_TOKEN: HubSpot signs with the client secret."
+    elif any(secret.startswith(_START_OF_TOKENS) for secret in settings.client_secrets):
+        yield "HUBSPOT_CLIENT_SECRET is an access token: HubSpot signs with the client secret of the same page."
     if settings.hubspot_client_id and settings.hubspot_client_id in settings.client_secrets:
         yield "HUBSPOT_CLIENT_SECRET equals HUBSPOT_CLIENT_ID: the Auth page of your HubSpot app shows both."
     if settings.hubspot_client_id and _may_have_several_stores(settings):
