@@ -67,6 +67,12 @@ async def test_missing_scope_makes_a_dead_letter(spokes: Spokes) -> None:
     assert (run.outcome, run.reason) == ("dead", "not_permitted")
 
 
+async def test_token_has_the_scopes_of_custom_objects_until_a_test_takes_them(spokes: Spokes) -> None:
+    ada = await spokes.hubspot.contacts.create(phone="(202) 555-0143")
+    await spokes.missing_scope("crm.objects.custom.read", "crm.objects.custom.write")
+    assert (await spokes.deliver("contact.creation", ada)).outcome == "processed"
+
+
 async def test_unknown_scope_is_refused(spokes: Spokes) -> None:
     with pytest.raises(ValueError, match="no scope"):
         await spokes.missing_scope("contacts.write")

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
 from spokes.simulator.api.call import Call, EndpointResponse
-from spokes.simulator.crm.object_types import STANDARD_TYPES, required_scopes
+from spokes.simulator.crm.object_types import ANY_CUSTOM_TYPE, STANDARD_TYPES, required_scopes
 from spokes.simulator.crm.records import iso
 
 
@@ -53,6 +53,5 @@ def daily_usage(call: Call) -> EndpointResponse:
 
 def all_scopes() -> set[str]:
     """Return every scope that a call on records may need."""
-    return {"oauth"}.union(
-        *(required_scopes(type_, write=write) for type_ in STANDARD_TYPES for write in (False, True))
-    )
+    types = (*STANDARD_TYPES, ANY_CUSTOM_TYPE)
+    return {"oauth"}.union(*(required_scopes(type_, write=write) for type_ in types for write in (False, True)))

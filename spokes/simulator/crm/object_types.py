@@ -74,6 +74,7 @@ STANDARD_TYPES: Final[tuple[ObjectType, ...]] = (
     ObjectType("0-970", "project", "projects"),
 )
 
+ANY_CUSTOM_TYPE: Final = ObjectType("2-0", "custom", "custom")  # stands for all of them where only scopes count
 _CUSTOM_ID: Final = re.compile(r"2-\d+")
 
 # Scopes that do not follow the pattern crm.objects.<plural>.<read|write>. Source: HubSpot's docs "Scopes".
