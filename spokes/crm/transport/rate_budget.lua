@@ -120,9 +120,10 @@ local function left_to_imports(limit, reserve, window)
   return math.max(1, reserve, limit - reserve - math.floor(expected))
 end
 
--- Returns how long one import lasts when imports are granted evenly, and how much earlier than that they may begin.
+-- Returns how long one import lasts when imports are granted evenly, and how much earlier than that they may begin. The
+-- reserve's worth faster than evenly: calls that a busy process takes late are made up for, up to what is left.
 local function import_pace(left, reserve, window)
-  local share = IMPORT_SHARE_OF_WINDOW * window / left
+  local share = IMPORT_SHARE_OF_WINDOW * window / (left + reserve)
   return share, (math.max(1, reserve) - 1) * share
 end
 
