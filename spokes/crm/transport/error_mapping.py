@@ -28,6 +28,7 @@ from spokes.crm.transport.response_json import Json
 _TRACE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _POLICY: Final = re.compile(r"reached your (\w{1,40}) limit", re.IGNORECASE)
+_SECONDS: Final = re.compile(r"\d{1,7}(\.\d{1,9})?", re.ASCII)  # of Retry-After; more are no wait
 _MAX_WAIT_S: Final = 24 * 3600.0  # a portal that moves takes up to a day
 
 
@@ -69,18 +70,21 @@ def correlation_id_of(headers: Mapping[str, str], body: Json) -> str:
 
 
 def parse_retry_after(text: str | None, now: datetime) -> float | None:
-    """Return the seconds that Retry-After names, as a number or HTTP date; None if it is missing or malformed."""
+    """Return the seconds that Retry-After names, as a number or HTTP date; None if it is missing or malformed.
+
+    A malformed wait must not become the longest one: it would pause a portal for a day.
+    """
     if not text:
         return None
-    try:
+    if _SECONDS.fullmatch(text.strip()):
         seconds = float(text)
-    except ValueError:
+    else:
         try:
             due = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (due.replace(tzinfo=due.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), _MAX_WAIT_S) if seconds == seconds else None  # noqa: PLR0124 - only NaN differs from itself
+    return min(max(seconds, 0.0), _MAX_WAIT_S)
 
 
 class _ErrorDetails(TypedDict):

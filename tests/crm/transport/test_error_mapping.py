@@ -58,8 +58,9 @@ def test_any_retry_after_is_parsed_without_exception(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("0", 0), ("120", 120), (" 5 ", 5), ("1e9", 86_400), ("inf", 86_400), ("9" * 400, 86_400),
-        ("soon", None), (None, None), ("", None),
+        ("0", 0), ("120", 120), (" 5 ", 5), ("0.5", 0.5), ("172800", 86_400), ("9999999", 86_400),
+        *[(text, None) for text in ("soon", "", "inf", "NaN", "1e9", "1e400", "9" * 400, "-5", "1_0", "0x10", "1, 2")],
+        ("\u0663", None), (None, None), ("Mon, 23 Nov 2026 20:00:10 +99999999999999", None),
         (format_datetime(NOW + timedelta(seconds=30), usegmt=True), 30),
         (format_datetime(NOW - timedelta(seconds=30), usegmt=True), 0),
         ("Mon, 23 Nov 2026 20:00:10 -0000", 10),
