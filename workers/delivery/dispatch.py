@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import replace
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -35,6 +34,7 @@ from workers.delivery import settlement_steps as steps
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.delivery_run import postpone
 from workers.delivery.handler_tools import RunTools, ToolParts
+from workers.delivery.log_context import log_as_part_of
 from workers.delivery.rewrite_loops import RewriteLoopDetector, is_automated
 from workers.delivery.settlement import RunMetrics
 from workers.handlers.entries import route_of
@@ -82,7 +82,6 @@ if TYPE_CHECKING:
 
 _PORTAL_PAUSED: Final = parked_for("portal_paused", PAUSED_RETRY_S)
 log = structlog.get_logger()
-_LOGGED_DELIVERY_ID: Final = ContextVar("logged_delivery_id", default="")  # in the log context of this task
 
 
 class CallResult(NamedTuple):
@@ -287,10 +286,7 @@ class Dispatcher:
         timeout = HandlerTimeout(self._timeouts, lane, route.name, writes, timeout_s=route.uses.limits.timeout_s)
         source = RunTools(self._tool_parts, call, route, lane=lane, timeout=timeout, writes=writes)
         tools = Tools(source, current_value, attempt, len(call.coalesced))
-        delivery_id = item.delivery_run.delivery.id
-        if _LOGGED_DELIVERY_ID.get() != delivery_id:  # binding costs more than many handlers
-            _LOGGED_DELIVERY_ID.set(delivery_id)
-            structlog.contextvars.bind_contextvars(delivery_id=delivery_id, portal_id=event.portal_id)
+        log_as_part_of(item.delivery_run.delivery)
         started = time.perf_counter()
         try:
             try:

@@ -24,7 +24,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.core.telemetry.sentry import record_span
-from spokes.core.telemetry.setup import log_canonical_line, report_error
+from spokes.core.telemetry.setup import log_canonical_line, report_error, writes_canonical_lines
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.published_profiles import PublishedProfiles
 from spokes.queue.erased_objects import ErasedObjects
@@ -342,6 +342,8 @@ class WorkerParts:
 
 def _log(run: DeliveryRun, claimed: ClaimedJob, events: int, seconds: float) -> None:
     record_span("delivery", "process_delivery", seconds)
+    if not writes_canonical_lines():
+        return
     delivery = run.delivery
     fields = {
         "delivery_id": delivery.id, "portal_id": delivery.portal_id, "events": events, "job_try": claimed.attempt,

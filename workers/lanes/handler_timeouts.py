@@ -58,7 +58,7 @@ class HandlerTimeouts:
 
     def start(self, timeout: "HandlerTimeout") -> None:
         """Start the clock of a block."""
-        loop = asyncio.get_running_loop()
+        loop = timeout.task.get_loop()  # `asyncio.get_running_loop` asks the system for the process' id each time
         self._running[timeout] = loop.time() + timeout.timeout_s
         if timeout.timeout_s < 4 * self._check_every_s:
             self._check_every_s = timeout.timeout_s / 4

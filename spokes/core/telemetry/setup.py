@@ -149,6 +149,11 @@ def log_canonical_line(
     _write_canonical_line(event, fields, level, is_generated=is_generated)
 
 
+def writes_canonical_lines() -> bool:
+    """Return whether canonical lines are written; if not, callers need no fields for them."""
+    return _write_canonical_line is not _discard_line
+
+
 def _write_with_structlog(event: str, fields: Mapping[str, object], level: str, *, is_generated: bool) -> None:
     del is_generated
     structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
