@@ -162,11 +162,12 @@ class Target:
 
     async def _send(self, arguments: Sequence[str]) -> dict[str, Any]:
         """Run one load generator to its end; return what it prints."""
-        sender = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-        )
-        out, _ = await sender.communicate()
-        sent: dict[str, Any] = orjson.loads(out)
+        with tempfile.TemporaryFile() as out:  # a pipe lost what exceeded two of asyncio's buffers on a busy machine
+            sender = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=out, cwd=ROOT)
+            if await sender.wait():
+                raise InvalidRun(f"the load generator ended with exit code {sender.returncode}")
+            out.seek(0)
+            sent: dict[str, Any] = orjson.loads(out.read())
         if sent["other_responses"]:
             raise InvalidRun(f"{sent['other_responses']} requests were not answered 202")
         return sent
