@@ -75,9 +75,10 @@ def test_portal_that_holds_everything_leaves_its_share_to_others() -> None:
 
 def test_ended_jobs_are_not_held() -> None:
     held = HeldByPortal()
-    for job_id in ("7-1-a", "7-1-b", "8-1-a", "foreign"):
+    for job_id in ("7-1-a", "7-1-b"):
         held.add(job_id, 3)
+    ended = [held.add(job_id, 3) for job_id in ("8-1-a", "foreign")]
     assert str(held) == "7:2:6,8:1:3"
-    for job_id in ("7-1-a", "8-1-a", "foreign"):
-        held.remove(job_id, 3)
+    for portal in ("7", *ended):
+        held.remove(portal, 3)
     assert str(held) == "7:1:3"
