@@ -41,13 +41,15 @@ from spokes.http.errors import (
     TransientHttpError,
 )
 from spokes.portal import PortalSettingsInvalid
+from spokes.tools import ToolsInOtherThread
 
 __all__ = [
     "AmbiguousReference", "CRMError", "CRMUnavailable", "ConfigurationError", "Conflict", "CreationUnreadable",
     "HttpError", "HttpNotSent", "HttpRateLimited", "HttpRateReached", "HttpRefusal", "HttpUnavailable",
     "InvalidRequest", "LeaseLost", "NoCredentials", "NotAuthorized", "NotPermitted", "ObjectLocked", "ObjectMerged",
     "ObjectNotFound", "PermanentCRMError", "PortalMoving", "PortalSettingsInvalid", "PropertyNotDeclared",
-    "ProxyRefusal", "RateLimited", "RetryLater", "SpokesError", "TransientCRMError", "TransientHttpError",
+    "ProxyRefusal", "RateLimited", "RetryLater", "SpokesError", "ToolsInOtherThread", "TransientCRMError",
+    "TransientHttpError",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers know the new name only

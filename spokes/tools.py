@@ -1,16 +1,30 @@
 """`Tools`, the second argument of every handler, and the protocols of its members."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
 from spokes.core.deprecation import DeprecatedAlias
+from spokes.core.errors import SpokesError
 
 if TYPE_CHECKING:
     from spokes.crm.records import Record
     from spokes.crm.services import Services
     from spokes.http.calls import Http
     from spokes.portal import EventPortal
+
+
+class ToolsInOtherThread(SpokesError, RuntimeError):
+    """A handler uses its tools in another thread than its own, as in `asyncio.to_thread(asyncio.run, ...)`.
+
+    Other handlers share the connections and batches of the tools, which belong to the handler's event loop.
+    """
+
+    reason = "handler_error:ToolsInOtherThread"
+
+    def __init__(self) -> None:
+        super().__init__("tools belong to the handler's event loop: call them there, and give threads their results")
 
 
 class Once(Protocol):
@@ -78,6 +92,8 @@ class Tools:
 
     `current_value` returns the value to act on for a property; `attempt` is 1 on the first run. Older changes of the
     same property that waited with the event are coalesced into this call: `coalesced_count` is their number.
+
+    In another thread than the handler's, what calls HubSpot, another host or Redis raises ToolsInOtherThread.
     """
 
     _source: ToolSource
@@ -86,6 +102,7 @@ class Tools:
     coalesced_count: int = 0
     _crm: "Services | None" = None
     _http: "Http | None" = None
+    _thread: int = field(default_factory=get_ident)
 
     standing = DeprecatedAlias("current_value")
     forget = DeprecatedAlias("purge")
@@ -106,6 +123,7 @@ class Tools:
     @property
     def crm(self) -> "Services":
         """HubSpot's CRM, restricted to what the handler declared with `@uses`."""
+        self._require_own_thread()
         if self._crm is None:
             self._crm = self._source.crm()
         return self._crm
@@ -113,6 +131,7 @@ class Tools:
     @property
     def http(self) -> "Http":
         """HTTP calls of the hosts that the handler declared with `@uses(calls=...)`; see Http."""
+        self._require_own_thread()
         if self._http is None:
             self._http = self._source.http()
         return self._http
@@ -125,8 +144,14 @@ class Tools:
     @property
     def once(self) -> Once:
         """Guards an effect that must not be repeated; see Once."""
+        self._require_own_thread()
         return self._source.once()
 
     async def purge(self) -> None:
         """Delete the data we hold on the event's object."""
+        self._require_own_thread()
         await self._source.purge()
+
+    def _require_own_thread(self) -> None:
+        if get_ident() != self._thread:
+            raise ToolsInOtherThread

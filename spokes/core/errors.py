@@ -21,6 +21,7 @@ SpokesError
 ├── LeaseLost                   another worker may own the object now; this one writes nothing more to it
 ├── PortalSettingsInvalid       a setting of handlers' own is missing or invalid for a portal: spokes/portal.py
 ├── PropertyNotDeclared         a handler uses a property of a record that it did not declare
+├── ToolsInOtherThread          a handler uses its tools in another thread: spokes/tools.py
 ├── CRMError                    a HubSpot call failed
 │   ├── NotAuthorized           401: neither transient nor permanent; an operator must check the token
 │   ├── TransientCRMError       the same call may succeed later

@@ -15,6 +15,7 @@ import spokes.http.errors  # as above
 import spokes.portal  # as above
 import spokes.portals.oauth_errors  # as above
 import spokes.subscriptions.push.api  # as above
+import spokes.tools  # as above
 from spokes.core.errors import SpokesError
 from spokes.core.settings import Settings
 from tests.support.deployment import ROOT
