@@ -1,7 +1,7 @@
 -- Read the traces by which a loss of data is noticed, and how much work Redis holds. A database without an identity gets one.
 --
 -- KEYS  1 deployment   2 job queue   3 job queue of imports   4 audit stream
--- ARGV  1 a new identity   2 id of a job that the caller runs, or nothing
+-- ARGV  1 a new identity   2 id of a job that the caller runs, or nothing   3 its key
 --
 -- Returns the identity; 1 if it is new, else 0; deliveries in the queues; epoch ms since which the oldest is due, or 0;
 -- records in the stream; records that the stream ever had, -1 if unknown; 1 if the job exists and is in no queue, else 0;
@@ -34,8 +34,8 @@ local function oldest_due()
   return oldest
 end
 
-local function is_unqueued(id)
-  if id == '' or redis.call('EXISTS', 'spokes:job:' .. id) == 0 then
+local function is_unqueued(id, key)
+  if id == '' or redis.call('EXISTS', key) == 0 then
     return 0
   end
   for i = 2, 3 do
@@ -58,5 +58,5 @@ end
 local lost_at = redis.pcall('HGET', KEYS[1], 'lost_at')
 return {
   identity, is_new, number('ZCARD', KEYS[2]) + number('ZCARD', KEYS[3]), string.format('%.0f', oldest_due()),
-  number('XLEN', KEYS[4]), records_added(), is_unqueued(ARGV[2]), type(lost_at) == 'string' and lost_at or '',
+  number('XLEN', KEYS[4]), records_added(), is_unqueued(ARGV[2], ARGV[3]), type(lost_at) == 'string' and lost_at or '',
 }

@@ -15,7 +15,7 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.json_fields import read_bigint
 from spokes.core.redis.deployment import database_state
-from spokes.core.redis.keys import AUDIT_STREAM, DEPLOYMENT, QUEUES
+from spokes.core.redis.keys import AUDIT_STREAM, DEPLOYMENT, JOB_KEY_PREFIX, QUEUES
 from spokes.core.redis.scripts import read_script
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
@@ -103,8 +103,8 @@ class LostData:
             RedisError, OSError: Redis does not answer; the next measurement notices the loss.
         """
         before, now_ms = self._before, clock.now_ms()
-        jobs = self._running_jobs()
-        args = (secrets.token_hex(8), jobs[0] if jobs else "")
+        job = next(iter(self._running_jobs()), "")
+        args = (secrets.token_hex(8), job, f"{JOB_KEY_PREFIX}{job}")
         answer = await self._script(keys=[DEPLOYMENT, *QUEUES.values(), AUDIT_STREAM], args=args)
         now = Contents.from_answer(answer, now_ms)
         if before is not None and (lost := now.lost_before(before)):
