@@ -16,6 +16,7 @@ from bench.workers import change_event, fill_queue, running_worker, wait_until_e
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 
 
+@pytest.mark.slow  # kills workers again and again
 @pytest.mark.timeout(120)
 async def test_shuffled_changes_and_killed_workers_end_in_the_truth(
     redis: Redis, valkey_url: str, tmp_path: Path
