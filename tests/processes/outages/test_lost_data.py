@@ -1,7 +1,6 @@
 """Redis loses all keys under running processes: work goes on within seconds, and one alert says what was lost."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -12,15 +11,7 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency
-from tests.support.processes.worker_processes import Workers, final_outcomes, queue, until
-
-
-@pytest.fixture
-def workers(environ: dict[str, str], hubspot: Simulator) -> Iterator[Workers]:
-    unreachable = {"DATABASE_URL": "postgres://127.0.0.1:1/none"}  # records stay in the stream
-    started = Workers({**environ, **unreachable, "HUBSPOT_API_URL": hubspot.url})
-    yield started
-    started.end()
+from tests.support.processes.worker_processes import Workers, final_outcomes, queue, until, until_ready
 
 
 @pytest.mark.slow
@@ -30,9 +21,7 @@ async def test_workers_go_on_and_report_one_loss_after_redis_lost_all_keys(
     running = [workers.start(), workers.start()]
     async with asyncio.timeout(30):
         for process in running:
-            assert process.stderr is not None
-            while b"worker_ready" not in await asyncio.to_thread(process.stderr.readline):
-                pass
+            await until_ready(process)
         hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(1_000)))
         await queue(redis, hubspot)
         await until("called", redis=redis, hubspot=hubspot)

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -15,15 +14,7 @@ from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency
 from tests.support.events import event
-from tests.support.processes.worker_processes import Workers, final_outcomes, queue, until
-
-
-@pytest.fixture
-def workers(environ: dict[str, str], hubspot: Simulator) -> Iterator[Workers]:
-    unreachable = {"DATABASE_URL": "postgres://127.0.0.1:1/none"}  # records stay in the stream
-    started = Workers({**environ, **unreachable, "HUBSPOT_API_URL": hubspot.url})
-    yield started
-    started.end()
+from tests.support.processes.worker_processes import Workers, final_outcomes, queue, until, until_ready
 
 
 @pytest.mark.slow
@@ -35,9 +26,7 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_within_ten_seconds(
     killed = workers.start()
     await until("called", redis=redis, hubspot=hubspot)
     other = workers.start()
-    assert other.stderr is not None
-    while b"worker_ready" not in await asyncio.to_thread(other.stderr.readline):
-        pass
+    await until_ready(other)
     killed.kill()
     killed_at = time.monotonic()
     await until("resolved", redis=redis, hubspot=hubspot)

@@ -38,6 +38,13 @@ class Workers:
             process.communicate()
 
 
+async def until_ready(process: subprocess.Popen[bytes]) -> None:
+    """Read a worker's log up to the line that says that it claims."""
+    assert process.stderr is not None
+    while b"worker_ready" not in await asyncio.to_thread(process.stderr.readline):
+        pass
+
+
 async def queue(redis: Redis, hubspot: Simulator) -> str:
     record = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"phone": "(415) 555-2671"}, USER)
     raw = event(objectId=int(record.id), occurredAt=record.created_at_ms)
