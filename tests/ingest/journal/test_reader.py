@@ -433,15 +433,23 @@ async def test_page_without_a_file_is_skipped_after_ten_tries_as_a_gap_and_an_al
     assert b'"journal_page_lost"' in b"".join(await redis.lrange("spokes:alerts:outbox", 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
 
 
-async def test_no_page_is_skipped_while_no_file_can_be_fetched(
-    sim: Simulator, redis: Redis, reader: SteppedReader
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(path="/journal-files/*", status=403, body=FaultBody.EMPTY),
+        Fault(path="/webhooks-journal/*", status=200, body=FaultBody.BAD_GZIP),
+    ],
+    ids=["no file can be fetched", "no place can be read"],
+)
+async def test_no_page_is_skipped_while_all_are_unreadable(
+    sim: Simulator, redis: Redis, reader: SteppedReader, fault: Fault
 ) -> None:
     create(sim, *range(30))
-    fault = sim.faults.add(Fault(path="/journal-files/*", status=403, body=FaultBody.EMPTY))
+    number = sim.faults.add(fault)
     for _ in range(15):
         await reader.step()
     assert (await load_cursor(redis)).offset == ""
-    sim.faults.remove(fault)
+    sim.faults.remove(number)
     await reader.read_all()
     assert (await creations(redis), await gaps(redis)) == (30, [])
 
@@ -492,19 +500,6 @@ async def test_reader_goes_on_at_the_newest_page_if_no_list_says_where_the_next_
     await reader.read_all()
     assert await creations(redis) == 10
     assert (await load_cursor(redis)).offset == sim.journal.store.pages()[-1].offset
-
-
-async def test_no_page_is_skipped_while_no_place_can_be_read(
-    sim: Simulator, redis: Redis, reader: SteppedReader
-) -> None:
-    create(sim, *range(30))
-    fault = sim.faults.add(Fault(path="/webhooks-journal/*", status=200, body=FaultBody.BAD_GZIP))
-    for _ in range(15):
-        await reader.step()
-    assert (await load_cursor(redis)).offset == ""
-    sim.faults.remove(fault)
-    await reader.read_all()
-    assert (await creations(redis), await gaps(redis)) == (30, [])
 
 
 async def test_unreadable_place_of_the_newest_page_skips_nothing_while_there_is_nothing_new(
