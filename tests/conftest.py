@@ -28,6 +28,8 @@ from spokes.simulator.config import PortalConfig, SimulatorConfig
 from tests.support import remembered_migration
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
 
+SLOW_TIMEOUT_S = 240
+
 pytest_plugins = ["spokes.testing.plugin"]  # where Spokes is installed, pytest has loaded it by this name already
 
 # No deadline: how long an example takes depends on the load of the machine, not on the code under test.
@@ -51,6 +53,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if is_test and config.option.markexpr == "slow" and "slow" not in collection_path.read_text():
         return True
     return None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-timeout reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time than the others: they wait for leases of killed processes, on machines of any speed."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -88,6 +88,7 @@ async def start_background_tasks(
     background.every(ERASED_EVERY_S, "erased objects", parts.erased.refresh)
     await learn_portal(opened.crm, router, redis, outage)
     _watch_portals(background, opened)
+    _start_reconciliation(background, opened)  # it compares no portal that is not known yet
     background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
     background.every(REPORT_EVERY_S, "token reports", parts.refused_token.report)
     background.every(CHECK_EVERY_S, "token check", parts.refused_token.check)
@@ -148,8 +149,12 @@ def _start_upkeep(background: Background, opened: OpenedWorker) -> None:
     settings, redis = parts.settings, parts.redis
     periodic = partial(schedule.run_schedule, settings, redis, opened.crm, outage, "periodic jobs")
     background.start("periodic jobs", periodic)
-    if settings.nightly_reconciliation:
-        nightly = NightlyReconciliation(settings, redis, opened.crm, parts.router)
+
+
+def _start_reconciliation(background: Background, opened: OpenedWorker) -> None:
+    parts, outage = opened.parts, opened.outage
+    if parts.settings.nightly_reconciliation:
+        nightly = NightlyReconciliation(parts.settings, parts.redis, opened.crm, parts.router)
         background.start("reconciliation", partial(nightly.run, outage, "reconciliation"))
 
 

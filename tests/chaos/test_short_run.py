@@ -11,7 +11,6 @@ from tests.support.deployment import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_short_run_holds_every_invariant(tmp_path: Path) -> None:
     options = {"minutes": "0.2", "seed": "12414", "workers": "2", "rate": "20"}
     options["other"] = "HEAD"  # a fault of the previous commit must not fail this one

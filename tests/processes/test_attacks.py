@@ -68,7 +68,6 @@ def foreign_jobs(proof: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_foreign_jobs_are_stored_and_reported_and_stop_no_worker(
     redis: Redis, environ: dict[str, str], hubspot: Simulator, tmp_path: Path
 ) -> None:

@@ -27,7 +27,6 @@ CONTACTS, DEALS, DISCARDED = 30, 7, 2
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
 async def test_now_shows_what_the_audit_counts_and_the_simulator_sent(
     redis: Redis, environ: dict[str, str], processes: RunningProcesses
 ) -> None:

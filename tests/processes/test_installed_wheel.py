@@ -13,7 +13,7 @@ from spokes.core.process.listening_port import free_port
 from tests.support.deployment import ROOT
 from tests.support.processes.installed_wheel import PACKAGES, Installation, environment, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # a build, an environment, whole deployments
+pytestmark = pytest.mark.slow  # a build, an environment, whole deployments
 HANDLER = """
 from core import NAME
 from spokes import Event, Router, Tools

@@ -17,7 +17,6 @@ from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 
 
 @pytest.mark.slow  # kills workers again and again
-@pytest.mark.timeout(120)
 async def test_shuffled_changes_and_killed_workers_end_in_the_truth(
     redis: Redis, valkey_url: str, tmp_path: Path
 ) -> None:
@@ -26,13 +25,11 @@ async def test_shuffled_changes_and_killed_workers_end_in_the_truth(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_no_event_of_a_random_merge_tree_dies(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
     merged = await run_merges(redis, valkey_url, str(tmp_path), steps=150)
     assert (merged.is_right, merged.dead_outcomes, merged.merges > 20) == (True, 0, True), merged
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.slow
 async def test_dead_letters_of_merged_records_are_replayed(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
     merged = await run_merges(redis, valkey_url, str(tmp_path), steps=60, follows=False)
@@ -48,7 +45,6 @@ async def test_handlers_that_rewrite_each_other_stop_after_one_round(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("disturbance", DISTURBANCES)
 async def test_backlog_of_one_portal_delays_no_other_whatever_becomes_of_its_calls(
     redis: Redis, valkey_url: str, tmp_path: Path, disturbance: str
@@ -59,7 +55,6 @@ async def test_backlog_of_one_portal_delays_no_other_whatever_becomes_of_its_cal
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(90)
 async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> None:
     options = {"data_dir": tmp_path / "valkey", "config": {"appendonly": "yes", "appendfsync": "always"}}
     server = ValkeyServer(**options)

@@ -26,7 +26,6 @@ def demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
     process = demo(tmp_path, "--size", "0.1", "--seed", "7")
     output, _ = process.communicate(timeout=230)
@@ -48,7 +47,6 @@ def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(90)
 def test_interrupted_demo_leaves_no_process_and_no_data(tmp_path: Path) -> None:
     process = demo(tmp_path)
     deadline = time.monotonic() + 40

@@ -50,7 +50,6 @@ def submit_login_link(link: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)  # a dozen processes one after the other
 def test_commands_need_no_settings_while_up_runs(tmp_path: Path) -> None:
     """`up` plays HubSpot; in another terminal an event is sent, listed and followed."""
     data = {"DATA_DIR": str(tmp_path)}

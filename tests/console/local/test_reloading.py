@@ -34,7 +34,6 @@ def test_folder_is_watched_while_there_are_no_handlers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_changed_handlers_run_and_faulty_ones_do_not(tmp_path: Path) -> None:
     handlers = tmp_path / "my_handlers.py"
     handlers.write_text(HANDLER.format(event_type="contact.creation"))

@@ -14,7 +14,7 @@ from tests.support.console_visitor import Visitor, running_console
 from tests.support.deployment import KEY, PUBLIC_URL, ROOT, SECRET, TOKEN
 from tests.support.redis_server import own_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 PASSWORD = "a-password-of-a-redis-user"
 PAGES = ("", "/object", "/dead", "/audit", "/privacy", "/settings")

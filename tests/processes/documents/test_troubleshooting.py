@@ -16,7 +16,7 @@ import pytest
 from tests.support.deployment import ROOT
 from tests.support.processes.installed_wheel import Installation, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # a build, an environment, a whole deployment
+pytestmark = pytest.mark.slow  # a build, an environment, a whole deployment
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 COMMANDS = re.findall(r"^```console\n\$ spokes ([^\n]*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 BROKEN_HANDLER = '''"""A handler that writes a property that the account does not have."""

@@ -10,7 +10,7 @@ import pytest
 from tests.support.deployment import ROOT
 from tests.support.processes.installed_wheel import Installation, environment, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]  # a build, an environment, a whole deployment
+pytestmark = pytest.mark.slow  # a build, an environment, a whole deployment
 PAGE = ROOT / "docs" / "tutorial.md"
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 

@@ -24,7 +24,6 @@ FAULTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_calls_of_one_kind_that_fail_pause_only_the_events_that_need_them(

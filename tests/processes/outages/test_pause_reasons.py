@@ -52,7 +52,6 @@ BEGINS: dict[str, Callable[[Simulator], End]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("reason", BEGINS)
 async def test_portal_is_paused_once_and_its_events_run_after_one_act(
@@ -87,7 +86,9 @@ async def test_portal_is_paused_once_and_its_events_run_after_one_act(
 
     await until(all_are_processed)
     assert await outcomes(redis, "processed") == [1] * (1 + EVENTS)
-    assert await outcomes(redis, "retried", "dead") == []
+    assert await outcomes(redis, "dead") == []
+    # A call may be refused just before the token is accepted again; its event is retried without spending an attempt.
+    assert set(await outcomes(redis, "retried")) <= ({0} if reason == "not_authorized" else set())
     assert await alerts(redis, "alert.began") == [f"portal_paused:{PORTAL}"]
 
     async def the_alert_has_ended() -> bool:  # by another task of the worker than that of the events

@@ -83,7 +83,6 @@ REFUSALS: dict[str, Refusal] = {
 }
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 async def test_worker_outlasts_a_refusing_redis(tmp_path: Path, hubspot_url: str, refusal: Refusal) -> None:
     async with own_server(tmp_path / "valkey", busy_reply_threshold="50") as (url, redis):
@@ -118,7 +117,6 @@ UNUSABLE: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(("address", "sentence"), UNUSABLE.values(), ids=UNUSABLE)
 async def test_worker_ends_with_a_sentence_when_waiting_cannot_help(
     tmp_path: Path, hubspot_url: str, address: str, sentence: str

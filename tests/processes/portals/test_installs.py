@@ -104,7 +104,6 @@ async def deployment(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_customers_install_through_the_public_url(deployment: InstallDeployment) -> None:
     callbacks = [await deployment.consent(await deployment.start(), portal_id) for portal_id in PORTALS]
     for portal_id, callback in zip(PORTALS, callbacks, strict=True):
@@ -115,7 +114,6 @@ async def test_customers_install_through_the_public_url(deployment: InstallDeplo
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_console_killed_before_the_answer_leaves_an_install_that_can_be_repeated(
     deployment: InstallDeployment,
 ) -> None:

@@ -28,7 +28,6 @@ def token(portal_id: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_events_of_each_portal_run_in_their_own_crm(
     redis: Redis, environ: dict[str, str], processes: RunningProcesses
 ) -> None:

@@ -57,7 +57,6 @@ def workers(environ: dict[str, str], hubspot: Simulator) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("workers")
 async def test_worker_with_the_refused_token_leaves_its_events_to_the_other(
     redis: Redis, hubspot: Simulator, environ: dict[str, str]

@@ -175,7 +175,6 @@ async def test_blocked_worker_ends_itself_and_its_event_becomes_a_dead_letter(
     assert await wait_for_outcomes(redis, 3) == [("dead", "crash_loop"), *[("processed", "")] * 2]
 
 
-@pytest.mark.timeout(120)
 async def test_event_that_crashes_two_workers_in_c_is_dead_and_the_others_run(
     redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -191,7 +190,6 @@ async def test_event_that_crashes_two_workers_in_c_is_dead_and_the_others_run(
     assert named >= {(name, "bad_handlers.crashes", key) for name in ("worker_crashed", "crash_loop")}
 
 
-@pytest.mark.timeout(120)
 async def test_code_in_c_that_holds_the_interpreter_lock_is_named_after_the_restart(
     redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -220,7 +218,6 @@ async def test_handler_that_blocks_longer_than_a_lease_runs_on_one_worker_only(
     assert claims == {1}
 
 
-@pytest.mark.timeout(120)
 async def test_event_whose_workers_are_killed_by_the_platform_is_processed(
     redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -240,7 +237,6 @@ async def test_event_whose_workers_are_killed_by_the_platform_is_processed(
 
 
 @pytest.mark.slow  # the worker asks HubSpot about the token every 10 s
-@pytest.mark.timeout(120)
 async def test_handler_that_always_raises_not_authorized_ends_though_the_token_is_good(
     redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -254,7 +250,6 @@ async def test_handler_that_always_raises_not_authorized_ends_though_the_token_i
 
 
 @pytest.mark.slow  # a lost lease is waited for twenty times
-@pytest.mark.timeout(60)
 async def test_handler_that_always_raises_a_public_error_ends(redis: Redis, start_worker: StartWorker) -> None:
     await queue(redis, *(change(name, 1, "raises", number) for number, name in enumerate(PUBLIC_ERRORS, 1)))
     start_worker(RETRY_SCHEDULE_S="0.2,0.2", OUTAGE_RETRY_HOURS="0")

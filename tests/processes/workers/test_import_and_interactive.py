@@ -23,7 +23,6 @@ PHONE = "(415) 555-2671"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_interactive_changes_end_before_an_import_that_was_queued_first(
     redis: Redis, environ: dict[str, str], processes: RunningProcesses
 ) -> None:

@@ -15,7 +15,7 @@ from tests.support.processes.running_processes import RunningProcesses
 from tests.support.waiting import until
 from tests.workers.http.own_system import OwnSystem, own_system
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -92,7 +92,6 @@ async def test_worker_claims_nothing_until_hubspot_names_its_portal(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_only_the_event_that_kills_workers_becomes_a_dead_letter(redis: Redis, workers: Workers) -> None:
     raws = [event(objectId=object_id) for object_id in range(10, 16)]
     entries = tuple(Entry(f"{place:020x}", 0, raw) for place, raw in enumerate(raws))

@@ -45,7 +45,6 @@ def date(day: int) -> str:
 
 
 @pytest.mark.slow  # the walk waits 30 s for HubSpot's index
-@pytest.mark.timeout(120)
 async def test_difference_is_printed_becomes_a_gap_and_ends_with_the_backfill(
     deployed: dict[str, str], hubspot: Simulator
 ) -> None:
