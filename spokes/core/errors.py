@@ -52,7 +52,8 @@ SpokesError
 │   └── OffsetUnknown           the journal does not know an offset, or has nothing behind it
 └── OAuthError                  HubSpot's OAuth endpoints refuse or fail: spokes/portals/oauth_errors.py
     ├── PortalRevoked           the portal removed the app, or its tokens are revoked
-    ├── AppRefused              HubSpot refuses our client id, client secret or request
+    ├── PortalRefused           HubSpot refuses the refreshes of one portal, without an end of its install
+    ├── AppRefused              HubSpot refuses our client id, client secret or kind of request
     ├── InstallRefused          HubSpot refuses one install
     └── OAuthUnavailable        HubSpot cannot answer now
 """

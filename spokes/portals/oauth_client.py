@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from spokes.core.clock import now_ms
 from spokes.core.json_fields import read_id
 from spokes.crm.transport.error_mapping import parse_retry_after
-from spokes.portals.oauth_errors import OAuthUnavailable, PortalRevoked, oauth_error
+from spokes.portals.oauth_errors import OAuthUnavailable, PortalRefused, PortalRevoked, TokenRequest, oauth_error
 from spokes.portals.profile import AccountDetails
 from spokes.portals.tokens import AppToken, Tokens, usable_lifetime_s
 
@@ -69,17 +69,21 @@ class OAuthClient:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         if code_verifier:
             form["code_verifier"] = code_verifier
-        return _tokens(await self._post(f"/oauth/{self._version}/token", form), refresh_token="")
+        body = await self._post(f"/oauth/{self._version}/token", form, TokenRequest.INSTALL)
+        return _tokens(body, refresh_token="")
 
-    async def refresh(self, refresh_token: str) -> Tokens:
-        """Return new tokens. HubSpot may send a new refresh token: the earlier one may be invalid from now on.
+    async def refresh(self, refresh_token: str, portal_id: int) -> Tokens:
+        """Return new tokens of a portal. HubSpot may send a new refresh token: the earlier one may be invalid then.
 
         Raises:
-            PortalRevoked, AppRefused, OAuthUnavailable: see spokes.portals.oauth_errors.
+            PortalRevoked, PortalRefused, AppRefused, OAuthUnavailable: see spokes.portals.oauth_errors.
         """
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        body = await self._post(f"/oauth/{self._version}/token", form, is_refresh=True)
-        return _tokens(body, refresh_token=refresh_token)
+        body = await self._post(f"/oauth/{self._version}/token", form, TokenRequest.REFRESH)
+        tokens = _tokens(body, refresh_token=refresh_token)
+        if tokens.hub_id not in {0, portal_id}:
+            raise PortalRefused("other_hub", may_have_effect=True)
+        return tokens
 
     async def app_token(self, scopes: Sequence[str]) -> AppToken:
         """Return a token of the app itself: it reaches the journal and its subscriptions only.
@@ -88,7 +92,7 @@ class OAuthClient:
             AppRefused, OAuthUnavailable: see spokes.portals.oauth_errors.
         """
         form = {"grant_type": "client_credentials", "scope": " ".join(scopes)}
-        body = await self._post(f"/oauth/{self._version}/token", form, is_refresh=True)
+        body = await self._post(f"/oauth/{self._version}/token", form, TokenRequest.APP)
         token = body.get("access_token")
         if not _is_token(token):
             raise OAuthUnavailable("no_token_in_response")
@@ -101,7 +105,7 @@ class OAuthClient:
             AppRefused, OAuthUnavailable: see spokes.portals.oauth_errors.
         """
         form = {"token": access_token, "token_type_hint": "access_token"}
-        body = await self._post(f"/oauth/{self._version}/token/introspect", form, is_refresh=True)
+        body = await self._post(f"/oauth/{self._version}/token/introspect", form, TokenRequest.APP)
         if body.get("active") is not True:
             return OAuthTokenInfo(is_active=False)
         scopes = body.get("scopes")
@@ -123,7 +127,7 @@ class OAuthClient:
             AppRefused, OAuthUnavailable: see spokes.portals.oauth_errors.
         """
         form = {"token": refresh_token, "token_type_hint": "refresh_token"}
-        await self._post(f"/oauth/{self._version}/token/revoke", form, is_refresh=True)
+        await self._post(f"/oauth/{self._version}/token/revoke", form, TokenRequest.APP)
 
     async def uninstall(self, access_token: str) -> None:
         """Uninstall the app from the portal of an access token.
@@ -154,12 +158,12 @@ class OAuthClient:
         if self._session is not None:
             await self._session.close()
 
-    async def _post(self, path: str, form: Mapping[str, str], *, is_refresh: bool = False) -> dict[str, object]:
+    async def _post(self, path: str, form: Mapping[str, str], request: TokenRequest) -> dict[str, object]:
         secrets = {"client_id": self._client_id, "client_secret": self._client_secret.get_secret_value()}
         status, headers, body = await self._send("POST", path, {**form, **secrets}, {})
         if status == HTTPStatus.OK:
             return body
-        raise oauth_error(status, body, retry_after_s=_retry_after_s(headers), is_refresh=is_refresh)
+        raise oauth_error(status, body, retry_after_s=_retry_after_s(headers), request=request)
 
     async def _send(
         self, method: str, path: str, form: Mapping[str, str] | None, headers: Mapping[str, str]

@@ -2,33 +2,30 @@
 
 A token is loaded at the first call for its portal and refreshed ahead of its expiry, by one process at a time
 (`RefreshLeases`). What HubSpot issues is stored before it is used. While refreshes fail for a transient reason, the
-earlier token is used until it expires. Only HubSpot's refusal of one portal's refresh token ends its install; a refusal
-of our app ends none.
+earlier token is used until it expires. A refusal of one portal's refresh token concerns that portal alone; a refusal of
+our app, and the app's rate limit, hold up the refreshes of all portals and end no install.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.errors import AuditUnavailable, CRMUnavailable, NoCredentials, SecretUnreadable
-from spokes.core.telemetry.alerts import Alert
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.oauth_client import OAuthClient
-from spokes.portals.oauth_errors import AppRefused, OAuthError, OAuthUnavailable, PortalRevoked
+from spokes.portals.oauth_errors import AppRefused, OAuthError, OAuthUnavailable, PortalRefused, PortalRevoked
 from spokes.portals.pending_tokens import PendingTokens, PendingTokenStore, log_unreadable
 from spokes.portals.refresh_leases import RefreshLeases, RefreshTurn
 from spokes.portals.refresh_times import TokenAge, backoff_s, token_age
 from spokes.portals.store import REFRESH_INTERRUPTED, PortalState, PortalStore, StoredTokens
+from spokes.portals.token_alerts import TokenAlerts
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import HubSpotClient  # its import loads hubspot-api-client
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 _WAIT_S: Final = 20.0  # for which a call waits for another process' refresh, or for its turn
 _POLL_S: Final = 0.2  # how often it looks whether the other process has stored new tokens
 _AHEAD_RETRY_S: Final = 5.0  # until a refresh ahead of the expiry that could not begin is tried again, at least half
-_APP_BACKOFF_S: Final = (15.0, 30.0, 60.0, 120.0, 300.0)  # after HubSpot refused the app; the last one repeats
+_REFUSED_BACKOFF_S: Final = (15.0, 30.0, 60.0, 120.0, 300.0)  # after HubSpot refused app or portal; the last repeats
 _FORCED_EVERY_S: Final = 60.0  # a refresh because of a 401, by portal
 _STORE_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # the last one repeats
 _STORE_GIVE_UP_S: Final = 900.0  # then the pending tokens in Redis wait for the next refresh
@@ -90,7 +87,7 @@ class TokenService:
         self.directory = directory or PortalDirectory(store)
         self._leases = RefreshLeases(redis, refreshes_per_s=refreshes_per_s)
         self._pending = PendingTokenStore(redis, store.vault)
-        self._episodes = AlertEpisodes(redis)
+        self._alerts = TokenAlerts(redis)
         self._cached: dict[int, _CachedToken] = {}
         self._tasks: dict[int, asyncio.Task[_CachedToken]] = {}
         self._failures: dict[int, int] = {}
@@ -99,7 +96,6 @@ class TokenService:
         self._refreshing: set[int] = set()
         self._turns = asyncio.Lock()  # held by the portal whose turn it is to begin a refresh
         self._app_refusals = 0  # in a row
-        self._is_app_refused = True  # unknown: the first success ends an alert of an earlier process
 
     @property
     def portals(self) -> Collection[int]:
@@ -287,12 +283,10 @@ class TokenService:
             await self._pending.delete(portal.portal_id)
         is_repeated = await self._leases.note_request(portal.portal_id, portal.generation)
         try:
-            issued = await self._oauth.refresh(tokens.refresh_token.get_secret_value())
-            if issued.hub_id not in {0, portal.portal_id}:
-                raise AppRefused("other_hub")
+            issued = await self._oauth.refresh(tokens.refresh_token.get_secret_value(), portal.portal_id)
         except OAuthError as error:
             is_interrupted = is_repeated and error.code in _REFUSED_TOKEN_CODES
-            if not is_interrupted and not (isinstance(error, OAuthUnavailable) and error.may_have_effect):
+            if not is_interrupted and not error.may_have_effect:
                 await self._leases.end_request(portal.portal_id)
             await self._refresh_failed(stored, PortalRevoked(REFRESH_INTERRUPTED) if is_interrupted else error)
             return
@@ -300,7 +294,7 @@ class TokenService:
         self._app_refusals = 0
         await self._store_tokens(portal.portal_id, PendingTokens(portal.generation, issued))
         await self._leases.end_request(portal.portal_id)
-        await self._set_app_alert(is_active=False)
+        await self._alerts.report_refreshed(portal.portal_id)
 
     async def _store_tokens(self, portal_id: int, pending: PendingTokens) -> None:
         """Store issued tokens, however long the store does not answer, under the lease."""
@@ -329,18 +323,22 @@ class TokenService:
                 raise NoCredentials
             case AppRefused():
                 log.error("oauth_app_refused", code=error.code)
-                await self._set_app_alert(is_active=True, code=error.code)
-                wait_s = _APP_BACKOFF_S[min(self._app_refusals, len(_APP_BACKOFF_S) - 1)] * random.uniform(0.7, 1.3)
+                await self._alerts.report_app_refused(error.code)
+                wait_s = _refused_backoff_s(self._app_refusals)
                 seconds = await self._leases.begin_app_backoff(wait_s)
                 self._app_refusals += seconds == wait_s
+            case PortalRefused():
+                log.error("portal_refresh_refused", portal_id=portal.portal_id, code=error.code)
+                await self._alerts.report_portal_refused(portal.portal_id, error.code)
+                seconds = _refused_backoff_s(self._count_failure(portal.portal_id) - 1)
+                await self._leases.back_off_portal(portal.portal_id, seconds)
             case _:
                 requested_s = error.retry_after_s if isinstance(error, OAuthUnavailable) else 0.0
-                failures = self._failures[portal.portal_id] = self._failures.get(portal.portal_id, 0) + 1
-                seconds = backoff_s(failures, requested_s, random.random())
+                seconds = backoff_s(self._count_failure(portal.portal_id), requested_s, random.random())
                 log.warning(
                     "portal_refresh_failed", portal_id=portal.portal_id, code=error.code, wait_s=round(seconds, 1)
                 )
-                if requested_s:  # the endpoint's limit is the app's
+                if requested_s and isinstance(error, OAuthUnavailable) and error.is_rate_limit:
                     await self._leases.back_off_app(seconds)
                 else:
                     await self._leases.back_off_portal(portal.portal_id, seconds)
@@ -357,15 +355,15 @@ class TokenService:
         if is_marked:
             self._forget(portal_id)
             self.directory.set_state(portal_id, PortalState.NEEDS_REINSTALL)
-            with suppress(RedisError, OSError):
-                await self._episodes.set_state(
-                    Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=True, code=error.code
-                )
+            await self._alerts.report_revoked(portal_id, error.code)
         return is_marked
 
-    async def _set_app_alert(self, *, is_active: bool, code: str = "") -> None:
-        if not is_active and not self._is_app_refused:
-            return
-        with suppress(RedisError, OSError):
-            await self._episodes.set_state(Alert.OAUTH_APP_REFUSED, is_active=is_active, code=code)
-            self._is_app_refused = is_active
+    def _count_failure(self, portal_id: int) -> int:
+        """Count a failed refresh; return how many there were in a row."""
+        failures = self._failures[portal_id] = self._failures.get(portal_id, 0) + 1
+        return failures
+
+
+def _refused_backoff_s(earlier: int) -> float:
+    """Return the wait after a refusal that `earlier` others preceded."""
+    return _REFUSED_BACKOFF_S[min(earlier, len(_REFUSED_BACKOFF_S) - 1)] * random.uniform(0.7, 1.3)

@@ -11,17 +11,16 @@ import structlog
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append_now
 from spokes.core.errors import NoCredentials
 from spokes.core.settings import Settings
-from spokes.core.telemetry.alerts import Alert
 from spokes.core.vault import Vault
 from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.lifecycles import Lifecycle, noted_lifecycles, read_lifecycle
 from spokes.portals.pending_tokens import PendingTokenStore
 from spokes.portals.store import PortalState, PortalStore
+from spokes.portals.token_alerts import end_token_alerts
 from spokes.queue.dead_letters import DeadLetters
 
 APPLY_EVERY_S: Final = 10
@@ -84,4 +83,4 @@ async def _uninstall(lifecycle: Lifecycle, settings: Settings, store: PortalStor
     await append_now(
         redis, AuditRecord(action=Action.PORTAL_UNINSTALLED, portal_id=portal_id, reason=_REASON, detail=detail)
     )
-    await AlertEpisodes(redis).set_state(Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=False)
+    await end_token_alerts(redis, portal_id)

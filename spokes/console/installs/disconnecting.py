@@ -10,15 +10,15 @@ from redis.asyncio import Redis
 
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append_now
-from spokes.console.installs.reinstall_alert import end_reinstall_alert
 from spokes.core import clock
 from spokes.core.errors import HttpProblem, SecretUnreadable
 from spokes.core.settings import Settings
 from spokes.intake.portal_events import PORTAL_UNINSTALLED, queue_portal_event
 from spokes.portals.oauth_client import OAuthClient
-from spokes.portals.oauth_errors import OAuthError, PortalRevoked
+from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable, PortalRefused, PortalRevoked
 from spokes.portals.pending_tokens import PendingTokenStore
 from spokes.portals.store import InstalledPortal, PortalState, PortalStore, StoredTokens
+from spokes.portals.token_alerts import end_token_alerts
 from spokes.portals.tokens import Tokens
 from spokes.queue.pauses.portal_pauses import PortalPauses
 
@@ -57,7 +57,8 @@ async def disconnect(
     """Disconnect a portal; return whether HubSpot uninstalled the app now, rather than earlier.
 
     Raises:
-        HttpProblem: 404 or 409, as `find_connected`; 502, HubSpot refuses our app; 503, HubSpot does not answer.
+        HttpProblem: 404 or 409, as `find_connected`; 502, HubSpot refuses our app or to refresh
+            the portal's token; 503, HubSpot does not answer.
         AuditUnavailable: the store does not answer.
         QueueUnavailable, RedisError, OSError: Redis does not answer.
     """
@@ -71,20 +72,29 @@ async def disconnect(
     try:
         was_installed = await _uninstall(portal_id, store, oauth)
     except OAuthError as error:
-        status = 503 if error.reason == "oauth_unavailable" else 502
-        sentence = "HubSpot does not answer" if status == 503 else "HubSpot refuses our app"  # noqa: PLR2004 - as above
-        detail_text = f"{sentence}, so portal {portal_id} is still connected. Disconnect it again later."
-        raise HttpProblem(status, error.reason, detail_text, retry_after_s=60 if status == 503 else None) from None  # noqa: PLR2004 - as above
+        raise _still_connected(portal_id, error) from None
     at = (await store.get(portal_id) or portal).uninstalled_at(clock.now_ms())
     await queue_portal_event(PORTAL_UNINSTALLED, portal_id, occurred_at=at, settings=settings, redis=redis)
     await store.mark(portal_id, PortalState.UNINSTALLED, DISCONNECTED)
     await store.destroy_tokens(portal_id)
     await PendingTokenStore(redis, store.vault).delete(portal_id)
-    await end_reinstall_alert(redis, portal_id)
+    await end_token_alerts(redis, portal_id)
     pauses = PortalPauses(redis)  # what waits for the end of a pause is discarded now
     await pauses.calls.end_all(portal_id)
     await pauses.resume(portal_id)
     return was_installed
+
+
+def _still_connected(portal_id: int, error: OAuthError) -> HttpProblem:
+    match error:
+        case OAuthUnavailable():
+            status, sentence = 503, "HubSpot does not answer"
+        case PortalRefused():
+            status, sentence = 502, f"HubSpot issues no tokens of portal {portal_id} ({error.code})"
+        case _:
+            status, sentence = 502, "HubSpot refuses our app"
+    detail = f"{sentence}, so portal {portal_id} is still connected. Disconnect it again later."
+    return HttpProblem(status, error.reason, detail, retry_after_s=60 if status == 503 else None)  # noqa: PLR2004 - as above
 
 
 async def _uninstall(portal_id: int, store: PortalStore, oauth: OAuthClient) -> bool:
@@ -123,7 +133,7 @@ async def _uninstall(portal_id: int, store: PortalStore, oauth: OAuthClient) -> 
 async def _refresh(stored: StoredTokens, tokens: Tokens, store: PortalStore, oauth: OAuthClient) -> Tokens | None:
     """Return new tokens, None if HubSpot refuses to issue some."""
     try:
-        refreshed = await oauth.refresh(tokens.refresh_token.get_secret_value())
+        refreshed = await oauth.refresh(tokens.refresh_token.get_secret_value(), stored.portal.portal_id)
     except PortalRevoked:
         return None
     await store.replace_tokens(stored.portal.portal_id, stored.portal.generation, refreshed)

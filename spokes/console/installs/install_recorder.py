@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append_now
 from spokes.console.installs.install_state import InstallState
-from spokes.console.installs.reinstall_alert import end_reinstall_alert
 from spokes.core.clock import now_ms
 from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
@@ -27,6 +26,7 @@ from spokes.portals.pending_tokens import PendingTokenStore
 from spokes.portals.profile_store import ProfileStore
 from spokes.portals.published_profiles import publish
 from spokes.portals.store import PortalStore
+from spokes.portals.token_alerts import end_token_alerts
 from spokes.portals.tokens import Tokens
 
 INSTALLER: Final = "installer"  # the actor of an install in the audit: a customer, who has no account here
@@ -67,7 +67,7 @@ class InstallRecorder:
         await _once_available(lambda: self.store.save_install(portal_id, tokens, info.scopes))
         await PendingTokenStore(self.redis, self.store.vault).delete(portal_id)  # of the earlier install
         await note_lifecycles(self.redis, [Lifecycle(portal_id, is_install=True, occurred_at=now_ms())])
-        await end_reinstall_alert(self.redis, portal_id)
+        await end_token_alerts(self.redis, portal_id)
         await self._save_account(portal_id, tokens)
         log.info("portal_installed", portal_id=portal_id)
 

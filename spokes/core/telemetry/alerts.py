@@ -16,6 +16,7 @@ class Alert(StrEnum):
     CALLS_PAUSED = "calls_paused"
     NO_CREDENTIALS = "no_credentials"
     NEEDS_REINSTALL = "needs_reinstall"
+    TOKEN_REFRESH_REFUSED = "token_refresh_refused"  # noqa: S105 - the name of an alert, not a secret
     OAUTH_APP_REFUSED = "oauth_app_refused"
     WORKER_TOKEN_REFUSED = "worker_token_refused"  # noqa: S105 - the name of an alert, not a secret
     QUEUE_FILLING = "queue_filling"
@@ -109,6 +110,17 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "or (code `refresh_interrupted`) HubSpot replaced them in a refresh whose answer was lost."
         ),
         "No call is made for it. Ask its administrator to install the app again; its parked events then run.",
+    ),
+    Alert.TOKEN_REFRESH_REFUSED: (
+        (
+            "HubSpot refuses to refresh one portal's tokens with a code that does not mean a revoked install, or (code "
+            "`other_hub`) answered with tokens of another portal, which are not used. Those in use work for up to 30 "
+            "minutes; other portals are not affected."
+        ),
+        (
+            "It is tried again every five minutes at most. If it lasts, look the code up at HubSpot, or ask the "
+            "portal's administrator to open the install link again."
+        ),
     ),
     Alert.OAUTH_APP_REFUSED: (
         "HubSpot refuses the app itself, so no tokens are refreshed; those in use work for up to 30 minutes.",

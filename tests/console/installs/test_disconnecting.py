@@ -80,6 +80,19 @@ async def test_token_that_expired_earlier_than_we_know_is_refreshed(
     assert [name for name, _ in hubspot.calls] == ["uninstall", "token", "uninstall"]
 
 
+async def test_refresh_that_answers_for_another_portal_uninstalls_neither(
+    store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, settings: Settings
+) -> None:
+    await connect(store, hubspot, expires_in_s=-60)
+    hubspot.failures["token"] = [(200, {"access_token": "x", "refresh_token": "y", "hub_id": PORTAL + 1})]
+    with pytest.raises(HttpProblem, match=f"HubSpot issues no tokens of portal {PORTAL}"):
+        await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
+    assert [name for name, _ in hubspot.calls] == ["token"]
+    tokens = await store.tokens(PORTAL)
+    assert tokens is not None
+    assert tokens.access_token.get_secret_value() == "access-1"
+
+
 @pytest.mark.parametrize("expires_in_s", [-60, 1800])
 async def test_portal_that_removed_the_app_itself_is_disconnected(
     store: PortalStore, hubspot: OAuthHubSpot, oauth: OAuthClient, redis: Redis, expires_in_s: int, settings: Settings
@@ -136,12 +149,12 @@ async def test_tokens_that_a_worker_refreshes_at_the_same_time_are_used(
     hubspot.tokens["access-2"] = hubspot.tokens["access-1"]
     refresh = oauth.refresh
 
-    async def refresh_after_a_worker(token: str) -> Tokens:
+    async def refresh_after_a_worker(token: str, portal_id: int) -> Tokens:
         if token == "refresh-1":
             del hubspot.refresh_tokens["refresh-1"]
             newer = Tokens(SecretStr("access-2"), SecretStr("refresh-2"), clock.now_ms() + 1_800_000)
             await store.replace_tokens(PORTAL, 1, newer)
-        return await refresh(token)
+        return await refresh(token, portal_id)
 
     monkeypatch.setattr(oauth, "refresh", refresh_after_a_worker)
     assert await disconnect(PORTAL, ADA, settings=settings, store=store, oauth=oauth, redis=redis)
