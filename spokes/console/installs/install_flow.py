@@ -17,7 +17,7 @@ from spokes.console.installs.install_checks import check_app, check_portal, chec
 from spokes.console.installs.install_recorder import InstallRecorder
 from spokes.console.installs.install_state import STATE_TTL_S, InstallState, StateSigner, new_nonce
 from spokes.console.installs.token_endpoint_problems import problem_for
-from spokes.core.errors import HttpProblem
+from spokes.core.errors import AuditUnavailable, HttpProblem
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.console_keys import used_install_state
 from spokes.core.settings import Settings
@@ -32,6 +32,12 @@ INSTALL_PATH: Final = "/oauth/install"
 CALLBACK_PATH: Final = "/oauth/callback"
 _INTROSPECTIONS: Final = 3  # the code is spent by then, so a short outage must not cost the install
 _RETRY_S: Final = 0.5
+_STORE_RETRY_AFTER_S: Final = 60
+_STORE: Final = (
+    "The app's audit store (the SQL database that keeps installs) did not answer for 15 seconds, so this install was "
+    "not finished. Start again in a few minutes. If that does not help, the app's operator runs `spokes doctor`, which "
+    "says what is wrong with the store."
+)
 log = structlog.get_logger()
 
 
@@ -106,8 +112,8 @@ class InstallFlow:
             state: of this install; of an install that the marketplace alone started, one without values.
 
         Raises:
-            HttpProblem: 4xx, the install is refused; 502, HubSpot refuses our app; 503, HubSpot does not answer.
-            AuditUnavailable: the store does not answer.
+            HttpProblem: 4xx, the install is refused; 502, HubSpot refuses our app; 503, HubSpot or the store does not
+                answer.
             RedisError, OSError: Redis does not answer.
         """
         settings, router = self._settings, self._router()
@@ -123,7 +129,11 @@ class InstallFlow:
         )
         check_portal(info.hub_id, expected=state.portal_id, served=settings.portal_ids)
         check_scopes(info.hub_id, info.scopes, self._required(router))
-        await InstallRecorder(settings, self._redis, self._store, self._client).record(tokens, info, state)
+        try:
+            await InstallRecorder(settings, self._redis, self._store, self._client).record(tokens, info, state)
+        except AuditUnavailable as error:
+            log.warning("install_failed", reason=error.reason)
+            raise HttpProblem(503, error.reason, _STORE, retry_after_s=_STORE_RETRY_AFTER_S) from None
         declined = tuple(scope for scope in settings.hubspot_optional_scopes if scope not in info.scopes)
         return Installation(info.hub_id, len({route.name for _, route in router}), declined)
 

@@ -5,8 +5,8 @@ then, so a short outage of the store must not cost the install.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -30,8 +30,9 @@ from spokes.portals.token_alerts import end_token_alerts
 from spokes.portals.tokens import Tokens
 
 INSTALLER: Final = "installer"  # the actor of an install in the audit: a customer, who has no account here
-_STORE_WAIT_S: Final = 15.0  # for which a person waits for the page; a restart of PostgreSQL takes some seconds
+_STORE_WAIT_S: Final = 15.0  # for which a person waits for the page in all; a restart of PostgreSQL takes some seconds
 _STORE_RETRY_S: Final = 0.5
+_ACCOUNT_WAIT_S: Final = 5.0  # for which the page waits to store the account's name and time zone
 _T = TypeVar("_T")
 log = structlog.get_logger()
 
@@ -52,8 +53,8 @@ class InstallRecorder:
             AuditUnavailable: the store does not answer for some seconds.
             RedisError, OSError: Redis does not answer.
         """
-        portal_id = info.hub_id
-        earlier = await _once_available(lambda: self.store.get(portal_id))
+        portal_id, deadline = info.hub_id, asyncio.get_running_loop().time() + _STORE_WAIT_S
+        earlier = await _once_available(lambda: self.store.get(portal_id), deadline)
         detail = {
             "scopes": sorted(info.scopes),
             "by": "marketplace" if state.is_marketplace else "link",
@@ -64,7 +65,7 @@ class InstallRecorder:
         await queue_portal_event(
             PORTAL_INSTALLED, portal_id, occurred_at=now_ms(), settings=self.settings, redis=self.redis
         )
-        await _once_available(lambda: self.store.save_install(portal_id, tokens, info.scopes))
+        await _once_available(lambda: self.store.save_install(portal_id, tokens, info.scopes), deadline)
         await PendingTokenStore(self.redis, self.store.vault).delete(portal_id)  # of the earlier install
         await note_lifecycles(self.redis, [Lifecycle(portal_id, is_install=True, occurred_at=now_ms())])
         await end_token_alerts(self.redis, portal_id)
@@ -75,23 +76,25 @@ class InstallRecorder:
         """Store what HubSpot says about the account; the portal is installed without it too."""
         account = await self.client.account(tokens.access_token.get_secret_value())
         profiles = ProfileStore(self.store.engine, self.store.vault)
-        try:
+        with suppress(AuditUnavailable, TimeoutError):
             if account is not None:
-                await profiles.change(portal_id, lambda profile: replace(profile, account=account))
-                await publish(self.redis, await profiles.read_all())
+                async with asyncio.timeout(_ACCOUNT_WAIT_S):
+                    await profiles.change(portal_id, lambda profile: replace(profile, account=account))
+                    await publish(self.redis, await profiles.read_all())
                 return
-        except AuditUnavailable:
-            pass
         log.warning("account_unknown", portal_id=portal_id)
 
 
-async def _once_available(call: Callable[[], Awaitable[_T]]) -> _T:
-    """Return the result of a call of the store, which may be repeated; wait some seconds for a store that restarts."""
-    deadline = time.monotonic() + _STORE_WAIT_S
-    while True:
-        try:
-            return await call()
-        except AuditUnavailable:
-            if time.monotonic() + _STORE_RETRY_S > deadline:
-                raise
-        await asyncio.sleep(_STORE_RETRY_S)
+async def _once_available(call: Callable[[], Awaitable[_T]], deadline: float) -> _T:
+    """Return the result of a call of the store, which may be repeated; wait until `deadline` for a store that restarts.
+
+    A store that hangs is left at `deadline` too: its own limits are longer than a person waits.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            while True:
+                with suppress(AuditUnavailable):
+                    return await call()
+                await asyncio.sleep(_STORE_RETRY_S)
+    except TimeoutError:
+        raise AuditUnavailable from None

@@ -3,17 +3,22 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import aiohttp
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy.engine import make_url
 
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
+from spokes.console.installs.install_state import STATE_TTL_S, InstallState, StateSigner, new_nonce
+from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.portals.store import PortalStore
@@ -25,6 +30,8 @@ from tests.support.deployment import SECRET
 from tests.support.processes.running_processes import RunningProcesses
 
 PORTALS = (701, 702, 703)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 @dataclass
@@ -36,6 +43,7 @@ class InstallDeployment:
     store: PortalStore
     browser: aiohttp.ClientSession
     folder: Path
+    settings: Settings
 
     async def start(self) -> str:
         """Start an install; return the page of HubSpot."""
@@ -70,7 +78,7 @@ class InstallDeployment:
 
 @pytest.fixture
 async def deployment(
-    redis: Redis, environ: dict[str, str], processes: RunningProcesses, tmp_path: Path
+    redis: Redis, environ: dict[str, str], database_url: str, processes: RunningProcesses, tmp_path: Path
 ) -> AsyncIterator[InstallDeployment]:
     url = f"http://localhost:{free_port()}"
     async with Simulator(SimulatorConfig(client_secret=SECRET)) as hubspot:
@@ -78,6 +86,7 @@ async def deployment(
             hubspot.add_portal(portal_id)
         settings = {
             **environ,
+            "DATABASE_URL": database_url,
             "PUBLIC_URL": url,
             "CONSOLE_KEY": KEY,
             "HUBSPOT_CLIENT_ID": OAuthConfig().client_id,
@@ -91,11 +100,12 @@ async def deployment(
         }
         engine = open_engine(Settings.from_env(settings).database_address)
         await schema.upgrade(engine)
-        store = PortalStore(engine, Vault.from_settings(Settings.from_env(settings)))
+        parsed = Settings.from_env(settings)
+        store = PortalStore(engine, Vault.from_settings(parsed))
         processes.start("ingest", settings)
         await wait_until_ready(url)
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
-            running = InstallDeployment(url, hubspot, store, browser, tmp_path)
+            running = InstallDeployment(url, hubspot, store, browser, tmp_path, parsed)
             async with asyncio.timeout(60):
                 while (await running.get(f"{url}/console/login"))[0] != 200:  # noqa: ASYNC110 - a process sends no event
                     await asyncio.sleep(0.1)
@@ -104,6 +114,7 @@ async def deployment(
 
 
 @pytest.mark.slow
+@on_sqlite
 async def test_customers_install_through_the_public_url(deployment: InstallDeployment) -> None:
     callbacks = [await deployment.consent(await deployment.start(), portal_id) for portal_id in PORTALS]
     for portal_id, callback in zip(PORTALS, callbacks, strict=True):
@@ -114,6 +125,7 @@ async def test_customers_install_through_the_public_url(deployment: InstallDeplo
 
 
 @pytest.mark.slow
+@on_sqlite
 async def test_console_killed_before_the_answer_leaves_an_install_that_can_be_repeated(
     deployment: InstallDeployment,
 ) -> None:
@@ -127,3 +139,66 @@ async def test_console_killed_before_the_answer_leaves_an_install_that_can_be_re
             await asyncio.sleep(0.1)
     assert status == 200
     assert [portal.portal_id for portal in await deployment.store.list()] == [PORTALS[0]]
+
+
+@pytest.mark.slow
+@on_sqlite
+async def test_callback_with_the_cookie_of_another_browser_installs_nothing(deployment: InstallDeployment) -> None:
+    callback = await deployment.consent(await deployment.start(), PORTALS[0])
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as other:
+        for _ in range(2):  # without a cookie, then with the cookie of an install of its own
+            async with other.get(callback) as response:
+                assert (response.status, "started in another browser" in await response.text()) == (403, True)
+            async with other.get(f"{deployment.url}/oauth/install", allow_redirects=False) as response:
+                assert response.status == 303
+    assert await deployment.store.list() == []
+    assert (await deployment.get(callback))[0] == 200  # the code and the state are not spent
+
+
+@pytest.mark.slow
+@on_sqlite
+async def test_callback_ten_minutes_after_the_start_installs_nothing(
+    deployment: InstallDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is signed with the deployment's key, as eleven minutes ago; nothing else differs from a real start."""
+    page = await deployment.start()
+    [cookie] = [cookie for cookie in deployment.browser.cookie_jar if cookie.key == "spokes-install"]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - STATE_TTL_S - 60)
+    expired = StateSigner(load_master_key(deployment.settings)).sign(InstallState(new_nonce()), cookie.value)
+    monkeypatch.undo()
+    callback = urlsplit(await deployment.consent(page, PORTALS[0]))
+    code = parse_qs(callback.query)["code"][0]
+    address = f"{deployment.url}{callback.path}?{urlencode({'code': code, 'state': expired})}"
+    status, text = await deployment.get(address)
+    assert (status, "started more than ten minutes ago" in text) == (400, True)
+    assert await deployment.store.list() == []
+
+
+@contextmanager
+def stopped_postgresql(database_url: str) -> Iterator[None]:
+    """Stop a server as a hanging host does: it accepts connections, and answers nothing."""
+    socket_folder = make_url(database_url).query["host"]
+    server = int((Path(str(socket_folder)) / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    stopped = [server, *map(int, children)]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.slow
+@on_postgresql
+async def test_page_names_an_audit_store_that_does_not_answer(deployment: InstallDeployment, database_url: str) -> None:
+    first, second = [await deployment.consent(await deployment.start(), portal_id) for portal_id in PORTALS[:2]]
+    assert (await deployment.get(first))[0] == 200  # the web process has connections to the store
+    with stopped_postgresql(database_url):
+        async with asyncio.timeout(40):
+            status, text = await deployment.get(second)
+    assert (status, "audit store" in text, "did not answer for 15 seconds" in text) == (503, True, True)
+    callback = await deployment.consent(await deployment.start(), PORTALS[2])
+    assert (await deployment.get(callback))[0] == 200
