@@ -6,25 +6,23 @@ they describe, and its retries stay off: our callers decide what is retried.
 
 import asyncio
 import copy
-import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, Self, cast
+from typing import Any, Final, Self, cast
 
 import orjson
 import urllib3
 from hubspot.crm.objects import ApiClient, ApiException, Configuration
 
 from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, InvalidRequest
+from spokes.crm.transport.connections import BoundedPool, Call, Response
 from spokes.crm.transport.error_mapping import correlation_id_of, error_from_response
 from spokes.crm.transport.paced_client import Body, Query
 from spokes.crm.transport.response_json import Json, elements, text_id
 
 _GRACE_S: Final = 2.0  # beyond a call's time-out, for a server that sends its response byte by byte
-_CHUNK_BYTES: Final = 1 << 16
-_MAX_RESPONSE_BYTES: Final = 64 << 20  # a batch of a hundred notes of the greatest length is a tenth of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +38,6 @@ class ApiResponse:
     def body(self) -> Json:
         """The JSON object, empty if there was none."""
         return self.data or {}
-
-
-class _TransportResponse(Protocol):
-    """The part of urllib3's response that is used."""
-
-    status: int
-    headers: Mapping[str, str]
-
-    def read1(self, amount: int) -> bytes: ...
-    def release_conn(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class HubSpotClient:
@@ -75,6 +62,7 @@ class HubSpotClient:
         configuration.retries = urllib3.Retry(0, redirect=False)
         self._api = ApiClient(configuration)
         self._api.user_agent = "spokes"
+        self._api.rest_client.pool_manager = BoundedPool(self._api.rest_client.pool_manager)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="hubspot")
 
     def with_token(self, token: str) -> Self:
@@ -99,12 +87,18 @@ class HubSpotClient:
         Raises:
             CRMError: the call failed, for any reason. On cancellation the call goes on in its thread.
         """
-        loop = asyncio.get_running_loop()
+        loop, running = asyncio.get_running_loop(), Call(self._timeout_s)
         try:
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
-                return await loop.run_in_executor(self._threads, self._call_in_thread, method, path, query, body)
+                return await loop.run_in_executor(
+                    self._threads, self._call_in_thread, running, method, path, query, body
+                )
         except (TimeoutError, RuntimeError):  # RuntimeError: the threads have ended, the process shuts down
+            running.cut()  # otherwise a server that sends its response byte by byte holds the thread
             raise CRMUnavailable from None
+        except asyncio.CancelledError:
+            loop.call_later(self._timeout_s + _GRACE_S, running.cut)
+            raise
 
     async def token_info(self, path: str) -> ApiResponse:
         """Read portal and scopes of the token; this endpoint takes the token in the body too."""
@@ -118,22 +112,20 @@ class HubSpotClient:
         closing.shutdown(wait=False)
         self._api.rest_client.pool_manager.clear()
 
-    def _call_in_thread(self, method: str, path: str, query: Query | None, body: Body | None) -> ApiResponse:
+    def _call_in_thread(
+        self, call: Call, method: str, path: str, query: Query | None, body: Body | None
+    ) -> ApiResponse:
+        call.begin()
         try:
             response = self._send(method, path, query, body)
-            try:
-                raw = _read_body(response, time.monotonic() + self._timeout_s)
-                response.release_conn()
-            except BaseException:
-                response.close()
-                raise
+            raw = response.read()
         except Exception as error:  # noqa: BLE001 - the boundary: nothing foreign may pass
             failure = _map_exception(error, _ids_in_request(path, body))
         else:
             return _parse_response(response.status, _lower_case_names(response.headers), raw)
         raise failure  # outside `except`: the foreign error may quote what we sent, and must not become its context
 
-    def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> _TransportResponse:
+    def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> Response:
         # `ApiClient.call_api` would copy the body value by value, for models that we do not use: twice the JSON's cost.
         headers = {**self._api.default_headers, "Accept": "application/json"}
         if self._token:
@@ -147,23 +139,12 @@ class HubSpotClient:
             _preload_content=False,
             _request_timeout=self._timeout_s,
         )
-        return cast("_TransportResponse", response)
+        return cast("Response", response)
 
 
 def _query_pairs(query: Query | None) -> list[tuple[str, str]]:
     """Return query parameters as pairs; several values of one are joined by commas, as HubSpot reads them."""
     return [(name, value if isinstance(value, str) else ",".join(value)) for name, value in (query or {}).items()]
-
-
-def _read_body(response: _TransportResponse, deadline: float) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := response.read1(_CHUNK_BYTES):
-        chunks.append(chunk)
-        size += len(chunk)
-        if time.monotonic() > deadline or size > _MAX_RESPONSE_BYTES:
-            raise CRMUnavailable
-    return b"".join(chunks)
 
 
 def _parse_response(status: int, headers: Mapping[str, str], raw: bytes) -> ApiResponse:
