@@ -103,7 +103,7 @@ class ToolParts(NamedTuple):
 class RunTools:
     """The `spokes.tools.ToolSource` of one handler run; `writes` collects its writes."""
 
-    __slots__ = ("_call", "_lane", "_parts", "_route", "_timeout", "_writes")
+    __slots__ = ("_call", "_lane", "_once", "_parts", "_route", "_timeout", "_writes")
 
     def __init__(
         self,
@@ -121,6 +121,7 @@ class RunTools:
         self._lane = lane
         self._timeout = timeout
         self._writes = writes
+        self._once: OnceGuard | None = None
 
     @property
     def default_region(self) -> str:
@@ -156,8 +157,10 @@ class RunTools:
 
     def once(self) -> Once:
         """See ToolSource."""
-        item = self._call.item
-        return OnceGuard(self._parts.redis, item.event, self._route.name, is_shared=bool(item.handler))
+        if self._once is None:
+            item = self._call.item
+            self._once = OnceGuard(self._parts.redis, item.event, self._route.name, is_shared=bool(item.handler))
+        return self._once
 
     async def purge(self) -> None:
         """See ToolSource."""

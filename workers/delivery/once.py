@@ -8,10 +8,14 @@ adds its own name. An effect without an owner was stored by an earlier version a
 missing effect can be made up for and a repeated one cannot.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Final
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMError, RetryLater
 from spokes.core.events import Event
@@ -19,6 +23,7 @@ from spokes.core.redis import keys
 
 RESULT_TTL_S: Final = 400 * 86_400  # longer than any retry, replay or dead letter; deals reopen after months
 _IN_FLIGHT_S: Final = 20  # HubSpot may still carry out a call whose response was lost; an earlier search would miss it
+_RENEWED_S: Final = 5.0  # a call may wait long for the rate budget before it is sent
 _BEGUN: Final = b"begun"
 
 
@@ -33,6 +38,7 @@ class OnceGuard:
         self._key = keys.once_effects(event.portal_id, event.object_type, event.survivor_id)
         self._handler = handler
         self._is_shared = is_shared
+        self._locks: dict[str, asyncio.Lock] = {}  # by effect: a handler may ask for one several times at once
 
     async def __call__(
         self,
@@ -42,21 +48,35 @@ class OnceGuard:
         find: Callable[[], Awaitable[str | None]] | None = None,
     ) -> str:
         """See spokes.tools.Once."""
-        field, stored = await self._read(_checked_name(name))
-        if stored is not None and stored != _BEGUN:
-            return str(stored.decode())
-        result = await self._find_earlier(field, find) if stored == _BEGUN and find is not None else None
-        if result is None:
-            await self._mark_begun(field)
-            try:
-                result = await create()
-            except CRMError as error:
-                if error.status:  # HubSpot has answered, so the call has no later effect
-                    await self._redis.delete(self._in_flight_key(field))
-                raise
-        result = _as_text(name, result)
-        await self._store(field, result)
-        return result
+        async with self._locks.setdefault(_checked_name(name), asyncio.Lock()):
+            field, stored = await self._read(name)
+            if stored is not None and stored != _BEGUN:
+                return stored.decode()
+            result = await self._find_earlier(field, find) if stored == _BEGUN and find is not None else None
+            if result is None:
+                await self._mark_begun(field)
+                result = await self._create(field, create)
+            result = _as_text(name, result)
+            await self._store(field, result)
+            return result
+
+    async def _create(self, field: str, create: Callable[[], Awaitable[str]]) -> str:
+        """Have the effect; it counts as in flight until some seconds after the last moment at which it was."""
+        renewal = asyncio.create_task(self._stay_in_flight(field))
+        try:
+            return await create()
+        except CRMError as error:
+            if _has_ended(error):
+                await self._redis.delete(self._in_flight_key(field))
+            raise
+        finally:
+            renewal.cancel()
+
+    async def _stay_in_flight(self, field: str) -> None:
+        while True:
+            await asyncio.sleep(_RENEWED_S)
+            with suppress(RedisError, OSError):
+                await self._redis.set(self._in_flight_key(field), 1, ex=_IN_FLIGHT_S)
 
     async def _read(self, name: str) -> tuple[str, bytes | None]:
         """Return the field of the handler's effect, and what it holds."""
@@ -96,6 +116,14 @@ class OnceGuard:
             pipeline.hset(self._key, field, result)
             pipeline.expire(self._key, RESULT_TTL_S)
             await pipeline.execute()
+
+
+def _has_ended(error: CRMError) -> bool:
+    """Return whether a call that failed has no later effect: HubSpot itself has answered, not a gateway in between."""
+    is_refusal = HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return error.status == HTTPStatus.INTERNAL_SERVER_ERROR or (
+        is_refusal and error.status != HTTPStatus.REQUEST_TIMEOUT
+    )
 
 
 def _checked_name(name: object) -> str:

@@ -1,11 +1,14 @@
 """workers.delivery.once, on a real Valkey: an effect happens once per object."""
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable, RetryLater
 from spokes.core.events import Event
 from tests.support.events import event
+from tests.support.waiting import until
 from workers.delivery.once import OnceGuard
 
 FIRST, SECOND = (Event(event(objectId=1, occurredAt=at)) for at in (1, 2))  # two events of one object
@@ -62,6 +65,42 @@ async def test_effect_that_hubspot_refused_is_not_waited_for(redis: Redis) -> No
     with pytest.raises(CRMUnavailable):
         await once("note", fail, find=notes.find)
     assert await once("note", notes.create, find=notes.find) == "100"
+
+
+@pytest.mark.parametrize("status", [0, 200, 408, 502, 503, 504, 524])
+async def test_effect_that_a_gateway_gave_up_is_searched_later(redis: Redis, status: int) -> None:
+    notes, once = Notes(), OnceGuard(redis, FIRST)
+
+    async def fail() -> str:
+        raise CRMUnavailable(status=status)
+
+    with pytest.raises(CRMUnavailable):
+        await once("note", fail, find=notes.find)
+    with pytest.raises(RetryLater):
+        await once("note", notes.create, find=notes.find)
+
+
+async def test_effect_asked_for_several_times_at_once_happens_once(redis: Redis) -> None:
+    notes, once = Notes(), OnceGuard(redis, FIRST)
+
+    async def create() -> str:
+        await asyncio.sleep(0.01)
+        return await notes.create()
+
+    assert await asyncio.gather(*(once("note", create) for _ in range(3))) == ["100", "100", "100"]
+    assert notes.ids == ["100"]
+
+
+async def test_effect_stays_in_flight_while_its_call_waits(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.delivery.once._RENEWED_S", 0.01)
+    once = OnceGuard(redis, FIRST)
+
+    async def create_late() -> str:
+        await redis.delete(once._in_flight_key("note"))  # as if it had expired
+        await until(lambda: redis.exists(once._in_flight_key("note")))
+        return "100"
+
+    assert await once("note", create_late) == "100"
 
 
 async def test_effect_that_never_happened_is_created_later(redis: Redis) -> None:
