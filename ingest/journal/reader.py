@@ -90,7 +90,8 @@ class JournalReader:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        cursor, started_at = await load_cursor(self._redis), clock.now_ms()
+        stored, started_at = await load_cursor(self._redis), clock.now_ms()
+        cursor = replace(stored, read_until=min(stored.read_until, started_at))  # a clock may have been ahead
         try:
             location = await self._find_next(cursor)
             if location is None or location.offset == cursor.offset:
@@ -188,6 +189,8 @@ class JournalReader:
                 return await self._skip(cursor, location)
             raise
         self._unreadable = 0
+        if published_at:
+            published_at = min(published_at, clock.now_ms())  # a later time would cover what nobody has published yet
         if cursor.lost_since and published_at and published_at > cursor.lost_since:
             await self._report_gap(cursor.lost_since, published_at)
         lost_since = 0 if published_at else cursor.lost_since

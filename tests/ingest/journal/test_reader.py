@@ -61,6 +61,23 @@ async def test_all_pages_are_read_in_order_and_once(sim: Simulator, redis: Redis
     assert await creations(redis) == 26
 
 
+async def test_page_from_the_future_covers_nothing_beyond_now(
+    sim: Simulator, redis: Redis, reader: SteppedReader
+) -> None:
+    create(sim, 1)
+    await reader.read_all()
+    create(sim, 2)
+    sim.journal.store.pages()[-1].published_at_ms = 4_102_444_800_000  # the year 2100
+    assert not await reader.step()
+    assert (await load_cursor(redis)).read_until <= clock.now_ms()
+
+
+async def test_cursor_of_a_clock_that_was_ahead_covers_nothing_beyond_now(redis: Redis, reader: SteppedReader) -> None:
+    await redis.hset(JOURNAL_CURSOR, "read_until", 4_102_444_800_000)  # type: ignore[misc]  # redis-py types one class for sync and async
+    await reader.read_all()
+    assert (await load_cursor(redis)).read_until <= clock.now_ms()
+
+
 async def test_events_know_where_they_come_from(sim: Simulator, redis: Redis, reader: SteppedReader) -> None:
     create(sim, 1)
     await reader.read_all()
