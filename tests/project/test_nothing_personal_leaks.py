@@ -229,6 +229,8 @@ async def _redis_dump(redis: Redis) -> dict[str, bytes]:
         if not any(part in name.decode() for part in KEYS_WITH_VALUES):
             read = {b"string": redis.get, b"hash": redis.hgetall, b"set": redis.smembers, b"stream": redis.xrange}
             kind = await redis.type(name)
+            if kind == b"none":  # it has expired since
+                continue
             ranges = {b"zset": redis.zrange, b"list": redis.lrange}
             value = await (ranges[kind](name, 0, -1) if kind in ranges else read[kind](name))
             dump[f"Redis: {name.decode()}"] = name + b" " + repr(value).encode()
