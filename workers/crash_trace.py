@@ -61,8 +61,9 @@ class CrashTrace:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             trace = cls(file, unfinished, holder, max_runs)
             unfinished.rename(path)
-        except (OSError, ConfigurationError):
-            log.info("no_crash_trace", advice="A crash in C names no handler. Set DATA_DIR to a folder that is kept.")
+        except (OSError, ConfigurationError) as error:
+            advice = "A crash in C names no handler. Set DATA_DIR to a folder that is kept."
+            log.warning("no_crash_trace", problem=str(error), advice=advice)
             return None
         trace._path = path
         faulthandler.enable(trace.stacks)

@@ -1,6 +1,6 @@
 """Report what the other checks could not read in Redis."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from spokes.console.doctor.findings import Finding, fault, warning
@@ -10,11 +10,16 @@ TOPIC: Final = "redis"
 _KEY_PREFIX: Final = "spokes:"
 
 
-def assess_bad_items(counts: Mapping[str, int]) -> Iterator[Finding]:
-    """Assess unreadable items; `counts` has their number by kind, or by key if the key holds another type of value."""
+def assess_bad_items(counts: Mapping[str, int], *, named: Collection[str] = ()) -> Iterator[Finding]:
+    """Assess unreadable items.
+
+    Args:
+        counts: their number by kind, or by key if the key holds another type of value.
+        named: the keys that another finding names.
+    """
     keys = sorted(name for name in counts if name.startswith(_KEY_PREFIX))
-    if keys:
-        yield fault(TOPIC, wrong_type_sentence(keys), keys=keys)
+    if unnamed := [key for key in keys if key not in named]:
+        yield fault(TOPIC, wrong_type_sentence(unnamed), keys=unnamed)
     kinds = {name: count for name, count in sorted(counts.items()) if name not in keys}
     if kinds:
         listed = ", ".join(f"{name} ({count})" for name, count in kinds.items())

@@ -1,7 +1,7 @@
 """Check Redis: durability, latency, clock, memory, the queue and the dead letters."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -52,6 +52,12 @@ class Backlog(NamedTuple):
     audit_records: int
     dead_letters: int
     oldest_died_at: int
+
+
+def keys_of_wrong_type(findings: Iterable[Finding]) -> frozenset[str]:
+    """Return the keys that `check_redis` names because they hold another type of value."""
+    named = (finding.figures.get("keys") for finding in findings if finding.topic == TOPIC)
+    return frozenset(str(key) for keys in named if isinstance(keys, list) for key in keys)
 
 
 async def check_redis(redis: Redis, settings: Settings) -> list[Finding]:

@@ -22,9 +22,9 @@ from spokes.console.doctor.outside.webhook_check import check_alert_webhook
 from spokes.console.doctor.pauses_check import check_pauses
 from spokes.console.doctor.process_check import check_processes
 from spokes.console.doctor.quarantine_check import check_quarantine
-from spokes.console.doctor.redis_check import check_redis
+from spokes.console.doctor.redis_check import check_redis, keys_of_wrong_type
 from spokes.console.doctor.secrets_check import check_stored_secrets
-from spokes.console.doctor.settings_check import assess_settings
+from spokes.console.doctor.settings_check import assess_data_folder, assess_settings
 from spokes.console.doctor.subscriptions.deadlines_check import check_deadlines
 from spokes.console.doctor.subscriptions.drift_check import check_drift
 from spokes.console.doctor.tenant_check import check_tenants
@@ -40,6 +40,7 @@ from spokes.routing import load_router
 async def run_checks(settings: Settings) -> list[Finding]:
     """Return the settings in force, then the findings of all checks, which run concurrently."""
     router = load_router(settings.handlers)
+    vault = Vault.from_settings(settings)
     redis = TolerantRedis.from_pool(redis_pool(settings))
     try:
         with collect_bad_items() as bad_items:
@@ -53,7 +54,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
                 check_tenants(settings, redis),
                 check_quarantine(settings, redis),
                 check_accounts(settings, redis),
-                check_stored_secrets(redis, Vault.from_settings(settings)),
+                check_stored_secrets(redis, vault),
                 check_drift(settings, redis, router),
                 check_deadlines(settings),
                 check_hubspot(settings, handler_declarations(router)),
@@ -66,7 +67,14 @@ async def run_checks(settings: Settings) -> list[Finding]:
     finally:
         await redis.aclose()
     found = [finding for findings in results for finding in findings]
-    return [*settings_findings(settings), *assess_settings(settings, os.environ), *found, *assess_bad_items(bad_items)]
+    unreadable = assess_bad_items(bad_items, named=keys_of_wrong_type(found))
+    return [
+        *settings_findings(settings),
+        *assess_settings(settings, os.environ),
+        *assess_data_folder(settings.data_dir),
+        *found,
+        *unreadable,
+    ]
 
 
 def settings_findings(settings: Settings) -> Iterable[Finding]:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Final
 
-from spokes.console.doctor.findings import Finding, warning
+from spokes.console.doctor.findings import Finding, info, warning
+from spokes.core.process.private_files import NOT_WRITABLE, folder_problem
 from spokes.core.settings import Settings
 from spokes.handler_settings import handler_variables
 from spokes.registrations import registration_key
@@ -28,6 +30,21 @@ def assess_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[
         yield warning(TOPIC, f"ALLOWED_EVENTS has an entry that no event matches: {problem}")
     for name, meant in misspelt(environ, {name.upper() for name in Settings.model_fields}):
         yield warning(TOPIC, f"{name} is no setting, so it has no effect. Did you mean {meant}?")
+
+
+def assess_data_folder(path: Path) -> Iterator[Finding]:
+    """Assess DATA_DIR, which workers need for crash traces even if Redis, audit and key are elsewhere."""
+    problem = folder_problem(path)
+    if not problem:
+        return
+    sentence = (
+        f"DATA_DIR ({path}) cannot be used on this machine ({problem}): workers here keep no crash traces, so a crash "
+        "in C names no handler."
+    )
+    if problem == NOT_WRITABLE:  # as on a read-only file system: it may be meant
+        yield info(TOPIC, sentence)
+    else:
+        yield warning(TOPIC, f"{sentence} Set DATA_DIR to a folder that this user can write to.")
 
 
 def misspelt(environ: Mapping[str, str], names: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from spokes.core.errors import ConfigurationError
 
+NOT_WRITABLE: Final = "this user must not write there"
 _OF_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -27,13 +28,23 @@ def make_folder(path: Path, *, setting: str = "DATA_DIR") -> Path:
     try:
         for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
             missing.mkdir(mode=stat.S_IRWXU, exist_ok=True)
-        if not path.is_dir():
-            raise NotADirectoryError(0, "it is a file")
     except (OSError, ValueError) as error:
-        raise _unusable(path, getattr(error, "strerror", None) or "its name is invalid", setting) from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise _unusable(path, "this user must not write there", setting)
+        problem = folder_problem(path) or _reason(error)
+        raise _unusable(path, problem, setting) from None
+    if problem := folder_problem(path):
+        raise _unusable(path, problem, setting)
     return path
+
+
+def folder_problem(path: Path) -> str:
+    """Return why a folder cannot be used, or not be created if it is missing; empty if it can. Creates nothing."""
+    try:
+        existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        if not existing.is_dir():
+            return "it is a file" if existing == path.absolute() else f"{str(existing)!r} is a file"
+    except OSError as error:
+        return _reason(error)
+    return "" if os.access(existing, os.W_OK | os.X_OK) else NOT_WRITABLE
 
 
 def private_folder(path: Path) -> Path:
@@ -68,6 +79,10 @@ def create_private_file(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR))
     make_private(path)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or "its name is invalid"
 
 
 def _unusable(path: Path, reason: str, setting: str) -> ConfigurationError:

@@ -77,7 +77,29 @@ async def file_that_is_no_database(deployment: Deployment) -> None:
     deployment.environ["DATABASE_URL"] = f"sqlite:///{path}"
 
 
+async def file_as_data_dir(deployment: Deployment) -> None:
+    deployment.environ["DATA_DIR"] = str(text_file(f"{deployment.environ['DATA_DIR']}.txt"))
+
+
+async def data_dir_below_a_file(deployment: Deployment) -> None:
+    deployment.environ["DATA_DIR"] = f"{text_file(deployment.environ['DATA_DIR'] + '.txt')}/a/b"
+
+
+async def file_as_data_dir_that_is_needed(deployment: Deployment) -> None:
+    await file_as_data_dir(deployment)
+    deployment.environ["AUDIT_KEY"] = ""
+
+
+async def file_as_data_dir_with_the_audit(deployment: Deployment) -> None:
+    await file_as_data_dir(deployment)
+    deployment.environ["DATABASE_URL"] = ""
+
+
 BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
+    "file as DATA_DIR": (file_as_data_dir, WARNING, "(it is a file): workers here keep no crash traces"),
+    "DATA_DIR below a file": (data_dir_below_a_file, WARNING, "txt' is a file): workers here keep no crash traces"),
+    "file as DATA_DIR, without AUDIT_KEY": (file_as_data_dir_that_is_needed, REFUSED, "Set DATA_DIR to a folder"),
+    "file as DATA_DIR, without DATABASE_URL": (file_as_data_dir_with_the_audit, REFUSED, "(it is a file)"),
     "PUBLIC_URL without https": (settings(PUBLIC_URL="hooks.example.com"), REFUSED, "PUBLIC_URL has no scheme"),
     "PUBLIC_URL with a query": (settings(PUBLIC_URL="https://h.example.com/?a=1"), REFUSED, "without query"),
     "TRUSTED_PROXIES as yes and no": (settings(TRUSTED_PROXIES="true"), REFUSED, "TRUSTED_PROXIES must be a whole"),

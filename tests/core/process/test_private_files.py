@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from spokes.core.errors import ConfigurationError
-from spokes.core.process.private_files import create_private_file, keep_files_private, make_folder, private_folder
+from spokes.core.process.private_files import (
+    create_private_file,
+    folder_problem,
+    keep_files_private,
+    make_folder,
+    private_folder,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +60,16 @@ def test_process_creates_private_files(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     assert (mode(tmp_path / "file"), mode(tmp_path / "folder")) == ("0o600", "0o700")
+
+
+def test_problem_of_a_folder_is_found_without_creating_it(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert folder_problem(tmp_path / "a" / "b") == ""
+    assert folder_problem(file) == "it is a file"
+    assert folder_problem(file / "a" / "b") == f"{str(file)!r} is a file"
+    assert folder_problem(tmp_path / ("a" * 300) / "b") != ""
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("path", ["/proc/none", "/dev/null", "/dev/null/x", "a" * 300])
