@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -261,6 +262,26 @@ async def ignores_sigterm(event: Event, tools: Tools) -> None:
 async def ends_executor(event: Event, tools: Tools) -> None:
     """Shut down the event loop's executor."""
     await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="replaces_executor")
+async def replaces_executor(event: Event, tools: Tools) -> None:
+    """Give the event loop an executor that ends with the handler."""
+    with ThreadPoolExecutor(1) as executor:
+        asyncio.get_running_loop().set_default_executor(executor)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="uses_thread")
+async def uses_thread(event: Event, tools: Tools) -> None:
+    """Run a function in the event loop's executor."""
+    await asyncio.to_thread(os.getpid)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="replaces_clocks")
+async def replaces_clocks(event: Event, tools: Tools) -> None:
+    """Replace the clocks, as libraries for tests do."""
+    for name in ("time", "time_ns", "monotonic", "perf_counter"):
+        setattr(time, name, None)
 
 
 @ROUTER.register(_PROPERTY_CHANGE, property="cuts_connections")

@@ -8,17 +8,28 @@ import asyncio
 import sys
 import threading
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 import uvloop
 
 from spokes.core.telemetry.setup import report_error
-from workers.protected_process import exit_process
+from workers.protected_process import ProcessCallRefused, exit_process
 
 _CANCEL_TIMEOUT_S: Final = 1.0
+_OWN_EXECUTOR: Final = "Make an executor of your own, and pass it to `loop.run_in_executor`."
 _MAX_INTERRUPTIONS: Final = 10_000  # a loop that is broken for good ends its worker
 log = structlog.get_logger()
+
+
+class _WorkerLoop(uvloop.Loop):
+    """An event loop whose default executor handlers share: none of them may end or replace it."""
+
+    def shutdown_default_executor(self, *_: object, **__: object) -> NoReturn:
+        raise ProcessCallRefused("loop.shutdown_default_executor", _OWN_EXECUTOR)
+
+    def set_default_executor(self, *_: object, **__: object) -> NoReturn:
+        raise ProcessCallRefused("loop.set_default_executor", _OWN_EXECUTOR)
 
 
 def run_until_done(main: Coroutine[Any, Any, int]) -> int:
@@ -26,7 +37,7 @@ def run_until_done(main: Coroutine[Any, Any, int]) -> int:
 
     The process exits at once if a task or a thread of a handler does not end.
     """
-    loop = uvloop.new_event_loop()
+    loop = _WorkerLoop()
     asyncio.set_event_loop(loop)
     try:
         task = loop.create_task(main)
@@ -55,12 +66,12 @@ def _has_threads() -> bool:
     return any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate())
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> bool:
+def _close(loop: uvloop.Loop) -> bool:
     """Cancel all tasks and close the loop; return False if a task or thread of a handler does not end."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
-    tasks.add(loop.create_task(loop.shutdown_default_executor()))
+    tasks.add(loop.create_task(uvloop.Loop.shutdown_default_executor(loop)))
     _, pending = loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S))
     if pending:
         log.warning("tasks_left_behind", tasks=len(pending))

@@ -15,11 +15,14 @@ import structlog
 _ASYNCIO_NAMES: Final = (
     "sleep", "create_task", "current_task", "gather", "shield", "timeout", "wait", "get_running_loop",
 )  # fmt: skip
+_TIME_NAMES: Final = ("monotonic", "perf_counter", "time", "time_ns")
 _FUNCTIONS: Final[tuple[tuple[Any, str], ...]] = (
-    *((asyncio, name) for name in _ASYNCIO_NAMES), (time, "monotonic"), (time, "time"),
+    *((asyncio, name) for name in _ASYNCIO_NAMES), *((time, name) for name in _TIME_NAMES),
 )  # fmt: skip
 _asyncio_functions: Final = itemgetter(*_ASYNCIO_NAMES)
+_time_functions: Final = itemgetter(*_TIME_NAMES)
 _ASYNCIO: Final = vars(asyncio)
+_TIME: Final = vars(time)
 _SIGTERM: Final = int(signal.SIGTERM)
 _SIGINT: Final = int(signal.SIGINT)
 log = structlog.get_logger()
@@ -38,7 +41,7 @@ class ProcessGlobals:
     def current(self) -> tuple[object, ...]:
         """Return everything that is put back: one comparison with `original` after each handler instead of a dozen."""
         return (
-            _asyncio_functions(_ASYNCIO), time.monotonic, time.time, getsignal(_SIGTERM), getsignal(_SIGINT),
+            _asyncio_functions(_ASYNCIO), _time_functions(_TIME), getsignal(_SIGTERM), getsignal(_SIGINT),
             self._loop.get_task_factory(),
         )  # fmt: skip
 

@@ -51,6 +51,7 @@ _LIMITED_FREE_RUNS: Final = 400  # a used-up daily limit and a move last a day; 
 _LEASE_LOST_FREE_RUNS: Final = 20
 _OUTAGE_FREE_RUNS: Final = 60
 _REFUSED_CALL_RETRY_S: Final = (5.0, 60.0, 300.0)  # after a 401 while HubSpot accepts the token
+_MAX_GROUPED: Final = 10_000  # errors and groups that are read of one exception group
 _MAX_REQUESTED_DELAY_S: Final = 30 * 86_400.0  # a longer wait is a mistake of the handler or of a header
 
 
@@ -153,9 +154,14 @@ NO_CREDENTIALS_PARKED: Final = replace(
 
 
 def leaf_errors(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors in an exception group, however deep, in their order; any other error is its own only leaf."""
+    """Yield the errors in an exception group, however deep, in their order; any other error is its own only leaf.
+
+    A group is code of a handler too, and may contain itself: only its first errors and groups are read.
+    """
     waiting = [error]
-    while waiting:
+    for _ in range(_MAX_GROUPED):
+        if not waiting:
+            return
         current = waiting.pop()
         if issubclass(type(current), BaseExceptionGroup):  # isinstance may run code of the error's class
             waiting.extend(reversed(cast("BaseExceptionGroup[BaseException]", current).exceptions))

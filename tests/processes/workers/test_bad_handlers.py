@@ -98,7 +98,7 @@ async def test_exits_of_handlers_and_their_tasks_do_not_end_the_worker(redis: Re
     "name",
     [
         "stops_loop", "leaves_thread", "raises_in_timer", "replaces_sleep", "sets_task_factory", "ignores_sigterm",
-        "ends_executor", "cancels_lane_pool",
+        "replaces_clocks", "cancels_lane_pool",
     ],
 )  # fmt: skip
 async def test_handler_that_harms_the_event_loop_does_not_end_the_worker(
@@ -111,6 +111,16 @@ async def test_handler_that_harms_the_event_loop_does_not_end_the_worker(
     assert await wait_for_outcomes(redis, 3) == [("processed", "")] * 3
     process.send_signal(signal.SIGTERM)
     assert await exit_code(process, seconds=6) == 0
+
+
+async def test_handler_that_takes_the_executor_fails_alone(redis: Redis, start_worker: StartWorker) -> None:
+    names = ("ends_executor", "replaces_executor", "uses_thread")
+    await queue(redis, *(change("x", 1, name, number) for number, name in enumerate(names, 1)))
+    process = start_worker()
+    refused = [("dead", "handler_error:ProcessCallRefused")] * 2
+    assert await wait_for_outcomes(redis, 3) == [*refused, ("processed", "")]
+    process.send_signal(signal.SIGTERM)
+    assert await exit_code(process, seconds=10) == 0
 
 
 async def test_handler_that_cuts_all_connections_costs_no_event(redis: Redis, start_worker: StartWorker) -> None:

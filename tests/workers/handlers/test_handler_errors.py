@@ -107,6 +107,7 @@ ODD_ERRORS: dict[str, Callable[[], BaseException]] = {
     "reason of another type": lambda: odd(PermanentCRMError, reason=7),
     "exit": lambda: odd(Exception, __str__=lambda _: exit_()),
     "group": lambda: odd(ExceptionGroup, exceptions=RAISING, __str__=_raise),
+    "group that contains itself": lambda: odd(ExceptionGroup, exceptions=property(lambda group: (group,))),
 }
 
 
