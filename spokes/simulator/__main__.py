@@ -15,7 +15,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Final, Literal, overload
 
@@ -25,16 +25,15 @@ from spokes.core.process.listening_port import check_address
 from spokes.core.process.private_files import keep_files_private
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import (
-    CUSTOM_TYPES,
     OAUTH_LIMITS,
     Latency,
     Limits,
     OAuthConfig,
     PortalConfig,
     SimulatorConfig,
-    Subscription,
     Target,
 )
+from spokes.simulator.default_subscriptions import chosen_subscriptions
 from spokes.simulator.demo.traffic import Traffic
 from spokes.simulator.own_properties import UnknownProperties, own_definitions, validated
 from spokes.simulator.webhooks.delivery_log import DeliveryState
@@ -56,48 +55,6 @@ examples:
   python -m spokes.simulator demo
       run Valkey, web and workers on a simulator and check the result
 """
-
-_ANY_OBJECT: Final = "object"
-# Typical subscriptions of an app. The contact's e-mail address uses a generic (`object.*`) subscription.
-DEFAULT_SUBSCRIPTIONS: Final = (
-    *(
-        Subscription(f"{family}.{kind}")
-        for family in ("contact", "company", "deal", "ticket")
-        for kind in ("creation", "deletion", "merge", "restore", "associationChange")
-    ),
-    Subscription("contact.privacyDeletion"),
-    Subscription("contact.propertyChange", "phone"),
-    Subscription("contact.propertyChange", "lifecyclestage"),
-    Subscription("object.propertyChange", "email", "contact"),
-    Subscription("company.propertyChange", "domain"),
-    Subscription("deal.propertyChange", "dealstage"),
-    Subscription("deal.propertyChange", "amount"),
-    Subscription("ticket.propertyChange", "hs_pipeline_stage"),
-    Subscription("conversation.newMessage"),
-    *(
-        Subscription(f"object.{kind}", object_type=CUSTOM_TYPES)
-        for kind in ("creation", "deletion", "propertyChange", "merge", "restore", "associationChange")
-    ),
-)
-
-
-def chosen_subscriptions(events: Collection[str]) -> tuple[Subscription, ...]:
-    """Return the typical subscriptions that `events` match, such as contact.creation or deal.propertyChange:amount.
-
-    Without events all are returned.
-    """
-    if not events:
-        return DEFAULT_SUBSCRIPTIONS
-    return tuple(each for each in DEFAULT_SUBSCRIPTIONS if any(_matches(each, event) for event in events))
-
-
-def _matches(subscription: Subscription, event: str) -> bool:
-    event_type, _, property_name = event.partition(":")
-    event_family, _, event_kind = event_type.partition(".")
-    family, _, kind = subscription.subscription_type.partition(".")
-    is_custom = subscription.object_type == CUSTOM_TYPES and event_family.startswith("2-")
-    has_family = is_custom or event_family in {family, subscription.object_type, _ANY_OBJECT}
-    return has_family and kind == event_kind and (not property_name or subscription.property_name == property_name)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.core.settings.url_parts import is_loopback
 from spokes.crm.scopes import Declaration, ScopeRequirement, event_scopes, scope_causes
 from spokes.routing import NO_HANDLERS, Route, Router
 from spokes.subscriptions.subscribed_events import GENERIC, SubscribedEvent, parse_event
@@ -23,7 +25,7 @@ class DesiredState:
         events: each event with the handlers that register for it, as `deals.follow_up in handlers/deals.py:8`.
         scopes: each scope, as alternatives of which one is enough, with what needs it.
         gaps_by_registration: a sentence for each registration that no single subscription covers.
-        target_url: where HubSpot sends events; empty without PUBLIC_URL.
+        target_url: where HubSpot sends events; empty if PUBLIC_URL is not set, or an address of this machine.
         max_concurrent_requests: how many requests HubSpot may have in flight for one account.
         owns_concurrency: the deployment sets that number; otherwise it is a default, and what HubSpot has stays.
     """
@@ -96,7 +98,23 @@ def _add(reasons: dict[_Key, tuple[str, ...]], key: _Key, reason: str) -> None:
     reasons[key] = known if reason in known else (*known, reason)
 
 
+def unreachable_public_url(settings: Settings) -> str:
+    """Return a sentence if PUBLIC_URL is an address of this machine, as `spokes up` sets it; empty if it is not."""
+    if not _is_on_this_machine(settings.public_url):
+        return ""
+    return (
+        f"PUBLIC_URL is {settings.public_url}, an address of this machine, as of a running `spokes up`: HubSpot cannot "
+        "call it, so the target URL stays as it is. To change it, set PUBLIC_URL to the https URL of the web process."
+    )
+
+
+def _is_on_this_machine(url: str) -> bool:
+    return url.startswith("http://") and is_loopback(urlsplit(url).hostname or "")
+
+
 def _target_url(public_url: str) -> str:
+    if _is_on_this_machine(public_url):
+        return ""
     if public_url and not public_url.startswith("https://"):
         raise ConfigurationError(
             ["PUBLIC_URL is no https URL, and HubSpot calls no other: set it to the URL of the web process."]

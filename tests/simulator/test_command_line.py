@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from spokes.core.process.listening_port import free_port
-from spokes.simulator.__main__ import DEFAULT_SUBSCRIPTIONS, build_config, build_parser
+from spokes.simulator.__main__ import build_config, build_parser
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
+from spokes.simulator.default_subscriptions import DEFAULT_SUBSCRIPTIONS
 from spokes.simulator.demo.traffic import Traffic
 from spokes.simulator.webhooks.http_sender import wait_until_listening
 from tests.support.hubspot.probe import Caller, ReceivedRequest, TargetProbe

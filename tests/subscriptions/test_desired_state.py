@@ -5,7 +5,12 @@ import pytest
 from spokes import Event, Router, Tools, uses
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import Settings
-from spokes.subscriptions.desired_state import desired_state, missing_scopes, preferred_scope
+from spokes.subscriptions.desired_state import (
+    desired_state,
+    missing_scopes,
+    preferred_scope,
+    unreachable_public_url,
+)
 from spokes.subscriptions.subscribed_events import (
     SubscribedEvent,
     api_fields,
@@ -103,7 +108,14 @@ def test_target_is_the_receiver_behind_public_url() -> None:
 
 def test_public_url_that_hubspot_does_not_call_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no https URL"):
-        desired_of("deal.creation", public_url="http://127.0.0.1:8080")
+        desired_of("deal.creation", public_url="http://hooks.example.com")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost:80", "http://[::1]:8080"])
+def test_address_of_this_machine_is_no_target_and_is_named(url: str) -> None:
+    assert desired_of("deal.creation", public_url=url).target_url == ""
+    assert url in unreachable_public_url(Settings.from_env({"PUBLIC_URL": url}))
+    assert unreachable_public_url(Settings.from_env({"PUBLIC_URL": "https://hooks.example.com"})) == ""
 
 
 def test_router_without_handlers_is_refused_because_every_subscription_would_be_removed() -> None:

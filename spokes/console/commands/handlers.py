@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from spokes.console.output import JsonOption, print_json, print_table
+from spokes.crm.scopes import Declaration, ScopeRequirement, required_scopes
 from spokes.http.hosts import HostLimits
 from spokes.routing import Route, load_router
 from spokes.run_limits import Rate
@@ -59,11 +60,16 @@ def _handler_fields(name: str, claims: list[str], route: Route, hosts: dict[str,
         "takes": claims,
         "reads": reads,
         "may": sorted(route.uses.may),
+        "scopes": sorted(sorted(alternatives) for alternatives in _scopes(claims, route)),
         "calls": [_host_fields(origin, hosts[origin]) for origin in sorted(route.uses.calls)],
         "limits": {name: value for name, value in declared_limits.items() if value is not None},
         "each_event": route.uses.each_event,
         "does": _first_docstring_line(route),
     }
+
+
+def _scopes(claims: list[str], route: Route) -> frozenset[ScopeRequirement]:
+    return required_scopes(Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim in claims)
 
 
 def _host_fields(origin: str, limits: HostLimits) -> dict[str, object]:

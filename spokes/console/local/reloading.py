@@ -1,4 +1,7 @@
-"""Restart web process and workers when a file of the handlers changes, for `spokes up --reload`."""
+"""Restart web process and workers when a file of the handlers changes, for `spokes up --reload`.
+
+The simulated app gets the scopes and subscriptions that the changed handlers need, as its owner would give them to it.
+"""
 
 import asyncio
 import os
@@ -7,8 +10,10 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from aiohttp import ClientError, ClientSession
 from watchfiles import Change, PythonFilter, awatch
 
+from spokes.console.local.handler_needs import HandlerNeeds, parse_needs
 from spokes.console.local.processes import Processes
 from spokes.core.process.child_command import module_command, module_environment
 
@@ -33,8 +38,14 @@ def watched_place(package: str, folder: Path) -> WatchedPlace:
     return WatchedPlace(folder, Path(spec.origin or "").name)
 
 
-async def run_with_reload(package: str, processes: Processes, env: Mapping[str, str]) -> str:
-    """Restart the processes that load handlers after each change; return a sentence about one that ends by itself."""
+async def run_with_reload(
+    package: str, processes: Processes, env: Mapping[str, str], *, simulator_url: str = ""
+) -> str:
+    """Restart the processes that load handlers after each change; return a sentence about one that ends by itself.
+
+    `simulator_url` is empty if the simulator does not play HubSpot.
+    """
+    needs: HandlerNeeds | None = None
     changes = _changes(watched_place(package, Path.cwd()))
     while True:
         ended = asyncio.create_task(processes.wait_for_exit())
@@ -48,8 +59,11 @@ async def run_with_reload(package: str, processes: Processes, env: Mapping[str, 
             for task in (ended, changed):
                 task.cancel()
             await asyncio.gather(ended, changed, return_exceptions=True)
-        if await _handlers_are_valid(env):
+        if (changed_needs := await _needs_of_valid_handlers(env)) is not None:
             print(f"{names} changed: restarting web process and workers.", flush=True)
+            if simulator_url and changed_needs != needs:
+                await _give_to_simulated_app(simulator_url, changed_needs)
+                needs = changed_needs
             await processes.restart(_RELOADED)
         else:
             print(f"{names} changed, with the fault above: the handlers of before keep running.", flush=True)
@@ -67,12 +81,29 @@ def _file_names(paths: Iterable[str]) -> set[str]:
     return {os.path.relpath(path) for path in paths}
 
 
-async def _handlers_are_valid(env: Mapping[str, str]) -> bool:
-    """Load the handlers in a process of its own, which prints the faults: this one has loaded them as they were."""
+async def _needs_of_valid_handlers(env: Mapping[str, str]) -> HandlerNeeds | None:
+    """Load the handlers in a process of its own, which prints the faults: this one has loaded them as they were.
+
+    Return what they need; None if they have faults.
+    """
     process = await asyncio.create_subprocess_exec(
         *module_command("spokes", "handlers", "--json"),
         env=module_environment({**os.environ, **env}),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
     )
-    return await process.wait() == 0
+    output, _ = await process.communicate()
+    return parse_needs(output.decode()) if process.returncode == 0 else None
+
+
+async def _give_to_simulated_app(url: str, needs: HandlerNeeds) -> None:
+    body = {"scopes": list(needs.scopes), "events": list(needs.events)}
+    try:
+        async with ClientSession() as client, client.put(f"{url}/_sim/app", json=body) as response:
+            is_done = response.ok
+    except (ClientError, OSError, TimeoutError):
+        is_done = False
+    if is_done:
+        print("The simulated HubSpot app has the scopes and subscriptions that the handlers need now.", flush=True)
+    else:
+        print("The simulator does not answer: its app keeps the scopes and subscriptions of before.", flush=True)

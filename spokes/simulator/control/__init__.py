@@ -72,6 +72,7 @@ _ROUTES: Final[Mapping[tuple[str, str], _ControlFunction]] = {
     ("POST", "/_sim/subscriptions"): control_sending.subscribe,
     ("DELETE", "/_sim/subscriptions"): control_sending.unsubscribe,
     ("PUT", "/_sim/token"): control_crm.set_token,
+    ("PUT", "/_sim/app"): control_sending.set_app,
     ("POST", "/_sim/portals"): control_oauth.add_portal,
     ("GET", "/_sim/installs"): control_oauth.installs,
     ("POST", "/_sim/installs"): control_oauth.install,

@@ -3,13 +3,15 @@
 Each function serves one path of `spokes.simulator.control`.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from spokes.simulator.api.parameters import texts_member
 from spokes.simulator.config import Subscription, Target
 from spokes.simulator.control.parameters import check_fields, requested_limit, requested_portal
+from spokes.simulator.default_subscriptions import chosen_subscriptions
 from spokes.simulator.webhooks.delivery_log import DeliveryState
 from spokes.simulator.webhooks.signing import SIGNING_VARIANTS
 
@@ -82,3 +84,15 @@ async def unsubscribe(sim: "Simulator", request: web.Request) -> object:
     """Remove the subscription ?id=."""
     sim.subscriptions_of(requested_portal(sim, request)).remove(int(request.query["id"]))
     return {}
+
+
+async def set_app(sim: "Simulator", request: web.Request) -> object:
+    """Give the app other scopes and typical subscriptions: {"scopes": [...], "events": ["contact.creation"]}."""
+    portal, body = requested_portal(sim, request), await request.json()
+    scopes, events = texts_member(body, "scopes"), texts_member(body, "events")
+    portal.config = replace(portal.config, scopes=frozenset(scopes))
+    subscriptions = sim.subscriptions_of(portal)
+    for each in subscriptions.active:
+        subscriptions.remove(each.subscription_id)
+    added = [subscriptions.add(each) for each in chosen_subscriptions(events)] if events else []
+    return {"scopes": sorted(scopes), "subscriptions": [asdict(each) for each in added]}

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from spokes.console.local.handler_needs import handler_needs, parse_needs
 from spokes.console.local.reloading import WatchedPlace, watched_place
+from spokes.routing import load_router
 from tests.console.commands.test_up import run_in, wait_for_line
-from tests.support.command_line import start_spokes_in
+from tests.support.command_line import spokes, start_spokes_in
 
 HANDLER = """
 from spokes import Event, Router, Tools
@@ -44,8 +46,11 @@ def test_changed_handlers_run_and_faulty_ones_do_not(tmp_path: Path) -> None:
         ignored = send(tmp_path, "deal.creation")
         handlers.write_text(HANDLER.format(event_type="deal.creation"))
         assert "my_handlers.py changed: restarting" in wait_for_line(up, "my_handlers.py changed")
+        assert "that the handlers need now" in wait_for_line(up, "The simulated HubSpot app")
         assert "worker_ready" in wait_for_line(up, "worker_ready")
         processed = send(tmp_path, "deal.creation", "--wait", "30")
+        environ = {"PATH": os.environ["PATH"], "HANDLERS": "my_handlers"}
+        findings = run_in(tmp_path, "doctor", "--json", "--all", **environ).stdout
         handlers.write_text(HANDLER.format(event_type="deals.creation"))
         assert "Did you mean 'deal.creation'?" in wait_for_line(up, "Did you mean")
         assert "the handlers of before keep running" in wait_for_line(up, "my_handlers.py changed")
@@ -54,8 +59,20 @@ def test_changed_handlers_run_and_faulty_ones_do_not(tmp_path: Path) -> None:
         up.terminate()
         output, _ = up.communicate(timeout=60)
     assert up.returncode == 0, output
+    assert excess(findings) == []
     assert json.loads(ignored.stdout)["ignored"] == 1
     assert [json.loads(sent.stdout.splitlines()[1])["outcome"] for sent in (processed, kept)] == ["processed"] * 2
+
+
+def test_needs_that_the_command_prints_are_those_of_the_router(tmp_path: Path) -> None:
+    printed = spokes({}, "handlers", "--json").stdout
+    assert parse_needs(printed) == handler_needs(load_router("handlers"))
+
+
+def excess(findings: str) -> list[str]:
+    """Return what doctor says about scopes and events that no handler needs."""
+    sentences = [finding["sentence"] for finding in map(json.loads, findings.splitlines()) if finding["level"] != "ok"]
+    return [each for each in sentences if "scope" in each or "subscri" in each or "no handler" in each]
 
 
 def send(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

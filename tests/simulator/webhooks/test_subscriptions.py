@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from spokes.simulator.__main__ import DEFAULT_SUBSCRIPTIONS
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER, AssociationSpec, ObjectRef
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription
 from spokes.simulator.crm.association_types import HUBSPOT_DEFINED
 from spokes.simulator.crm.records import CrmRecord
+from spokes.simulator.default_subscriptions import DEFAULT_SUBSCRIPTIONS
 from tests.support.hubspot.probe import Caller
 
 HEAD = ["eventId", "subscriptionId", "portalId", "appId", "occurredAt", "subscriptionType", "attemptNumber"]

@@ -16,9 +16,9 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 import typer
 
 from spokes.console.accounts.seals import Seals
-from spokes.console.handler_declarations import handler_declarations
 from spokes.console.local.embedded_valkey import is_listening, log_file, valkey_command
 from spokes.console.local.first_login import create_first_login
+from spokes.console.local.handler_needs import handler_needs
 from spokes.console.local.processes import Processes, die_with_parent
 from spokes.console.local.reloading import run_with_reload
 from spokes.console.local.running_stack import save_environment
@@ -29,7 +29,6 @@ from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.process.listening_port import check_address, check_loopback, free_port
 from spokes.core.process.private_files import private_folder
 from spokes.core.settings import RECEIVER_PATH, Settings
-from spokes.crm.scopes import required_scopes
 from spokes.routing import Router, load_router
 from spokes.start_check import read_settings
 
@@ -94,8 +93,8 @@ async def _up(settings: Settings, options: UpOptions) -> int:
             link = _print_console_link(settings, processes, base, env.get("CONSOLE_KEY", ""))
             await _run_until_stopped(stop, link)
         if env and not stop.is_set():
-            supervised = run_with_reload(settings.handlers, processes, env) if options.is_reloading else None
-            ended = await _run_until_stopped(stop, supervised or processes.wait_for_exit())
+            supervised = _supervise(settings, processes, env, is_reloading=options.is_reloading)
+            ended = await _run_until_stopped(stop, supervised)
             if ended:
                 print(f"{ended}; stopping the others.", file=sys.stderr)
                 return 1
@@ -104,6 +103,19 @@ async def _up(settings: Settings, options: UpOptions) -> int:
             saved.unlink(missing_ok=True)
         await processes.stop()
     return 0
+
+
+async def _supervise(settings: Settings, processes: Processes, env: dict[str, str], *, is_reloading: bool) -> str:
+    """Wait until a process ends by itself; return a sentence about it."""
+    if not is_reloading:
+        return await processes.wait_for_exit()
+    simulator_url = "" if _is_hubspot_chosen(settings) else env["HUBSPOT_API_URL"]
+    return await run_with_reload(settings.handlers, processes, env, simulator_url=simulator_url)
+
+
+def _is_hubspot_chosen(settings: Settings) -> bool:
+    """Return whether the settings name an app at HubSpot, so that no simulator plays it."""
+    return bool(settings.hubspot_access_token.get_secret_value() or settings.hubspot_client_id)
 
 
 async def _start(settings: Settings, processes: Processes, options: UpOptions) -> dict[str, str]:
@@ -138,7 +150,7 @@ async def _start(settings: Settings, processes: Processes, options: UpOptions) -
     env["PUBLIC_URL"] = settings.public_url or base
     if not settings.console_key.get_secret_value():
         env["CONSOLE_KEY"] = derive_key(load_master_key(settings), "console key of up").hex()
-    if not settings.hubspot_access_token.get_secret_value() and not settings.hubspot_client_id:
+    if not _is_hubspot_chosen(settings):
         env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, options, router)
     if await _migrate(env):
         raise ConfigurationError(["The audit store could not be migrated, so nothing runs. The lines above say why."])
@@ -204,16 +216,15 @@ async def _start_simulator(
 ) -> dict[str, str]:
     """Start the simulator; return the variables that connect the other processes to it.
 
-    It has the scopes and subscriptions that the handlers need, or all if the handlers may change while it runs.
+    Its app has the scopes and subscriptions that the handlers need, as a well-kept one.
     """
     port, token = str(free_port()), secrets.token_hex(16)
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
     command = module_command("spokes.simulator", "--port", port)
     command += ["--target", f"{base}{RECEIVER_PATH}", "--public-url", f"{public_url}{RECEIVER_PATH}"]
     command += ["--traffic", str(options.traffic)]
-    if not options.is_reloading:
-        command += ["--scopes", ",".join(_needed_scopes(router))]
-        command += ["--events", ",".join(sorted(router.registrations))]
+    needs = handler_needs(router)
+    command += ["--scopes", ",".join(needs.scopes), "--events", ",".join(needs.events)]
     for each in options.own_properties:
         command += ["--property", each]
     print("Neither HUBSPOT_ACCESS_TOKEN nor HUBSPOT_CLIENT_ID is set: the simulator plays HubSpot.", flush=True)
@@ -221,12 +232,6 @@ async def _start_simulator(
     await processes.start("simulator", command, {"SIMULATOR_TOKEN": token, "SIMULATOR_CLIENT_SECRET": secret})
     api_url = f"http://127.0.0.1:{port}"
     return {"HUBSPOT_ACCESS_TOKEN": token, "HUBSPOT_CLIENT_SECRET": secret, "HUBSPOT_API_URL": api_url}
-
-
-def _needed_scopes(router: Router) -> list[str]:
-    """Return the scopes of the simulator's token: those that the handlers need, as of a well-kept app."""
-    requirements = required_scopes(handler_declarations(router))
-    return sorted({"oauth"}.union(*requirements))
 
 
 async def _run_until_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:

@@ -10,7 +10,7 @@ from spokes.console.output import JsonOption, print_json, print_message
 from spokes.core.settings.web_urls import is_confidential_url
 from spokes.routing import load_router
 from spokes.start_check import read_settings
-from spokes.subscriptions.desired_state import desired_state
+from spokes.subscriptions.desired_state import desired_state, unreachable_public_url
 from spokes.subscriptions.project.export import ProjectChange, ProjectExport, export_to_project, write_export
 from spokes.subscriptions.project.project_files import read_project
 
@@ -46,6 +46,8 @@ def export(
     Example: PUBLIC_URL=https://hooks.example.com spokes subscriptions export --to hubspot/
     """
     settings = read_settings()
+    if note := unreachable_public_url(settings):
+        print_message(note)
     desired = desired_state(load_router(settings.handlers), settings)
     project = read_project(to, name=Path.cwd().name, auth=auth)
     result = export_to_project(project, desired, redirect_urls=redirect_url)

@@ -24,7 +24,7 @@ from spokes.core.settings import Settings
 from spokes.routing import load_router
 from spokes.start_check import read_settings
 from spokes.subscriptions.applied_plan import AppliedPlan
-from spokes.subscriptions.desired_state import DesiredState, desired_state
+from spokes.subscriptions.desired_state import DesiredState, desired_state, unreachable_public_url
 from spokes.subscriptions.drift.missing_subscriptions import missing_from, report_missing
 from spokes.subscriptions.drift.report import read_registrations
 from spokes.subscriptions.push.api import PushApi
@@ -109,6 +109,8 @@ async def _report_missing(settings: Settings, engine: AsyncEngine, names: Collec
 
 def _desired() -> tuple[Settings, DesiredState]:
     settings = read_settings(required=_REQUIRED)
+    if note := unreachable_public_url(settings):
+        print_message(note)
     return settings, desired_state(load_router(settings.handlers), settings)
 
 

@@ -42,6 +42,17 @@ def test_check_is_negative_until_the_files_are_written(tmp_path: Path) -> None:
     assert (export("--check").returncode, export("--check").stdout) == (0, "hubspot has all that the handlers need.\n")
 
 
+def test_address_of_a_running_up_leaves_the_target_url_of_the_project(tmp_path: Path) -> None:
+    environ = {"PUBLIC_URL": "http://127.0.0.1:8080"}
+    first = spokes(environ, "subscriptions", "export")
+    assert (first.returncode, "has no targetUrl yet" in first.stderr) == (2, True)
+    assert export().returncode == 0
+    done = spokes(environ, "subscriptions", "export", "--check")
+    assert (done.returncode, "an address of this machine" in done.stderr) == (0, True)
+    webhooks = json.loads((tmp_path / "hubspot/src/app/webhooks/webhooks-hsmeta.json").read_text())
+    assert webhooks["config"]["settings"]["targetUrl"] == "https://hooks.example.com/webhooks/hubspot"
+
+
 def test_changes_are_one_json_object_a_line() -> None:
     lines = [json.loads(line) for line in export("--json").stdout.splitlines()]
     assert {"change": "+", "subject": "maxConcurrentRequests 10", "reasons": []} in lines
