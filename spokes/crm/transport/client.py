@@ -17,7 +17,7 @@ import urllib3
 from hubspot.crm.objects import ApiClient, ApiException, Configuration
 
 from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, InvalidRequest
-from spokes.crm.transport.connections import BoundedPool, Call, Response
+from spokes.crm.transport.connections import BoundedCall, BoundedPool, Response
 from spokes.crm.transport.error_mapping import correlation_id_of, error_from_response
 from spokes.crm.transport.paced_client import Body, Query
 from spokes.crm.transport.response_json import Json, elements, text_id
@@ -87,7 +87,7 @@ class HubSpotClient:
         Raises:
             CRMError: the call failed, for any reason. On cancellation the call goes on in its thread.
         """
-        loop, running = asyncio.get_running_loop(), Call(self._timeout_s)
+        loop, running = asyncio.get_running_loop(), BoundedCall(self._timeout_s)
         try:
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
                 return await loop.run_in_executor(
@@ -113,7 +113,7 @@ class HubSpotClient:
         self._api.rest_client.pool_manager.clear()
 
     def _call_in_thread(
-        self, call: Call, method: str, path: str, query: Query | None, body: Body | None
+        self, call: BoundedCall, method: str, path: str, query: Query | None, body: Body | None
     ) -> ApiResponse:
         call.begin()
         try:

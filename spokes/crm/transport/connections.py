@@ -29,7 +29,7 @@ class ConnectionCut(OSError):
     """The call took too long: its connection is of no use any more."""
 
 
-class Call:
+class BoundedCall:
     """One call in its thread."""
 
     def __init__(self, timeout_s: float) -> None:
@@ -77,7 +77,7 @@ class _Connection(HTTPConnection):
     """A connection that knows the call which uses it."""
 
     response_class = _FinalResponse
-    call: Call | None = None
+    call: BoundedCall | None = None
 
     def connect(self) -> None:
         self._use()
@@ -88,7 +88,7 @@ class _Connection(HTTPConnection):
         super().request(*args, **options)
 
     def _use(self) -> None:
-        call: Call | None = getattr(_calls, "call", None)
+        call: BoundedCall | None = getattr(_calls, "call", None)
         if call is not None:
             call.use(self)
 
@@ -111,7 +111,7 @@ class Response:
     hubspot-api-client reads `data` and `getheaders` of a response that is not 2xx.
     """
 
-    def __init__(self, raw: urllib3.BaseHTTPResponse, call: Call) -> None:
+    def __init__(self, raw: urllib3.BaseHTTPResponse, call: BoundedCall) -> None:
         self._raw = raw
         self._call = call
         self.status = raw.status
