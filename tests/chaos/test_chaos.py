@@ -300,6 +300,7 @@ def test_lines_about_bad_handlers_and_an_unreadable_job_are_expected(tmp_path: P
     assert list(find_log_errors(tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_server_that_is_not_a_program_is_refused_with_a_sentence() -> None:
     command = [sys.executable, "-m", "chaos", "--redis-server", "no-such-server"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

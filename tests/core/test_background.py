@@ -43,7 +43,7 @@ class Task:
 async def log_lines(task: Task, start: Callable[[], None]) -> list[Any]:
     with capture_logs() as lines:
         start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await task.works.wait()
     return lines
 
@@ -110,7 +110,7 @@ async def test_task_that_swallows_its_cancellation_once_is_closed(background: Ba
 
     background.start("example", run)
     await started.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         await background.close()
 
 
@@ -127,5 +127,5 @@ async def test_task_that_something_else_cancels_starts_again(background: Backgro
     task.works.clear()
     (running,) = [each for each in asyncio.all_tasks() if each.get_name() == "cancelled"]
     running.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         await task.works.wait()

@@ -295,6 +295,7 @@ async def test_concurrent_requests_share_one_measurement(client: TestClient, red
     assert (len(pages), after - before < 40) == (40, True)
 
 
+@pytest.mark.slow
 async def test_several_web_processes_serve_one_sum(
     environ: dict[str, str], redis: Redis, sign: Sign, unused_tcp_port: int
 ) -> None:

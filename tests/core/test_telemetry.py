@@ -135,6 +135,7 @@ def items(sentry: _Sentry) -> list[dict[str, Any]]:
     return [orjson.loads(line) for envelope in sentry.received for line in envelope.splitlines()[2::2]]
 
 
+@pytest.mark.slow  # starts two processes
 async def test_alert_of_a_command_reaches_sentry(sentry: _Sentry, environ: dict[str, str], redis: Redis) -> None:
     command_environ = {**os.environ, **environ, "SENTRY_DSN": f"http://key@127.0.0.1:{sentry.server_port}/1"}
     for verb in ("pause", "resume"):

@@ -30,6 +30,7 @@ from spokes.crm.transport.paced_client import PacedClient, UncheckedContext
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import RateBudget
 from tests.support.hubspot.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
+from tests.support.waiting import until
 
 PORTAL = 50112233
 Respond = Callable[[RecordedRequest], web.StreamResponse]
@@ -70,10 +71,12 @@ class SameClient:
 
 
 @asynccontextmanager
-async def open_queues(redis: Redis, respond: Respond, *, limit: int = 100) -> AsyncIterator[QueueSetup]:
+async def open_queues(
+    redis: Redis, respond: Respond, *, limit: int = 100, window_s: float = 0.4
+) -> AsyncIterator[QueueSetup]:
     async with ScriptedHubSpot(respond) as hubspot:
-        client = HubSpotClient(api_url=hubspot.url, token="t", timeout_s=3, concurrency=8)
-        budget = RateBudget(redis, limit=limit, search_limit=5, window_s=0.4, concurrency=8)
+        client = HubSpotClient(api_url=hubspot.url, token="t", timeout_s=20, concurrency=8)
+        budget = RateBudget(redis, limit=limit, search_limit=5, window_s=window_s, concurrency=8)
         exchange = BatchQueues(PacedClient(SameClient(client), budget), Paths("2026-09"))
         yield QueueSetup(hubspot, exchange, budget)
         await exchange.close()
@@ -116,9 +119,9 @@ async def test_batch_requests_the_union_and_each_caller_gets_its_own_properties(
 
 
 async def test_submissions_join_a_batch_that_waits_for_its_slot(redis: Redis) -> None:
-    async with open_queues(redis, batch_response, limit=1) as setup:
+    async with open_queues(redis, batch_response, limit=1, window_s=2.0) as setup:
         first = asyncio.create_task(setup.read("0", "phone"))
-        await asyncio.sleep(0.1)
+        await until(lambda: setup.hubspot.requests)
         others = []
         for i in range(1, 11):
             others.append(asyncio.create_task(setup.read(str(i), "phone")))
@@ -201,7 +204,7 @@ async def test_failed_batch_is_that_failure_for_every_caller(redis: Redis) -> No
 @pytest.mark.parametrize("body", [{"results": 5}, {"results": [1, None]}, {}, {"results": [{"properties": []}]}])
 async def test_malformed_response_leaves_no_caller_waiting(redis: Redis, body: dict[str, object]) -> None:
     async with open_queues(redis, lambda _: json_response(body)) as setup:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             results = await asyncio.gather(setup.read("1", "a"), setup.update("2", a="b"), return_exceptions=True)
 
     assert isinstance(results[0], CRMError | dict)
@@ -210,7 +213,7 @@ async def test_malformed_response_leaves_no_caller_waiting(redis: Redis, body: d
 async def test_long_pause_is_an_error_for_every_waiting_caller(redis: Redis) -> None:
     async with open_queues(redis, batch_response) as setup:
         await setup.budget.pause(PORTAL, "calls", 3600, "DAILY")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             results = await asyncio.gather(*(setup.read(str(i), "a") for i in range(150)), return_exceptions=True)
 
     assert {type(result) for result in results} == {RateLimited}
@@ -328,7 +331,7 @@ async def test_cancelled_update_does_not_block_the_next_of_its_object(redis: Red
         remaining = asyncio.create_task(setup.update("1", phone="1"))
         await asyncio.sleep(0)
         cancelled.cancel()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             await remaining
 
     assert [request.body for request in setup.hubspot.requests] == [{"properties": {"phone": "1"}}]
@@ -531,9 +534,9 @@ async def test_close_rejects_waiting_callers_and_resolves_calls_in_flight(redis:
         await asyncio.sleep(0.2)
         return batch_response(request)
 
-    async with open_queues(redis, respond, limit=1) as setup:  # type: ignore[arg-type]
+    async with open_queues(redis, respond, limit=1, window_s=60) as setup:  # type: ignore[arg-type]
         heard = asyncio.create_task(setup.read("1", "phone"))
-        await asyncio.sleep(0.1)
+        await until(lambda: setup.hubspot.requests)
         waiting = [asyncio.create_task(setup.read("2", "phone")), asyncio.create_task(setup.update("2", phone="1"))]
         await asyncio.sleep(0.02)
         await setup.queues.close()

@@ -189,6 +189,7 @@ def test_registration_without_parentheses_is_refused() -> None:
         Router().register(handler)  # type: ignore[arg-type]  # on purpose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["workers", "ingest", "spokes"])
 def test_process_with_misspelt_handlers_exits_with_all_faults(
     module: str, tmp_path: Path, environ: dict[str, str]
@@ -197,7 +198,7 @@ def test_process_with_misspelt_handlers_exits_with_all_faults(
     (tmp_path / "misspelt" / "__init__.py").write_text(MISSPELT)
     environ |= {"PORT": "0", "HANDLERS": "misspelt", "PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": os.environ["PATH"]}
     command = [sys.executable, "-m", module, *(["handlers"] if module == "spokes" else [])]
-    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=25, check=False)
+    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
     assert [fault for fault in FAULTS if fault not in ended.stderr] == []
 

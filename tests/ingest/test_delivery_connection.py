@@ -49,7 +49,7 @@ class Sender:
 
     async def response(self) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body of the next response."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
             lines = head.rstrip().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
@@ -58,7 +58,7 @@ class Sender:
 
     async def is_closed(self) -> bool:
         """Whether the other side closes the connection without sending more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             return await self._reader.read() == b""
 
 
@@ -129,7 +129,7 @@ async def test_sender_that_disconnects_before_its_incomplete_delivery_is_read_is
             async with connected(port) as sender:
                 with contextlib.suppress(ConnectionResetError):
                     await sender.is_closed()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 while asyncio.all_tasks() - before:  # noqa: ASYNC110 - seen from outside
                     await asyncio.sleep(0.01)
     assert [(line["event"], line.get("reason")) for line in logs] == logged
@@ -254,7 +254,7 @@ async def test_sender_that_disconnects_leaves_no_task_and_no_request_in_flight(
             async with connected(port) as sender:
                 sender.writer.write(delivery(sign, number))
                 await asyncio.sleep(0.001)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while wrappers[0].in_flight or len(asyncio.all_tasks() - before):  # noqa: ASYNC110 - seen from outside
                 await asyncio.sleep(0.01)
     assert len(wrappers) == 20

@@ -20,6 +20,7 @@ from spokes.gaps.reports import gap_reports
 from tests.ingest.conftest import PATH
 from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
+from tests.support.free_ports import free_port
 from workers.upkeep.redeliveries import prove_redeliveries
 
 
@@ -31,7 +32,7 @@ class KillableValkey:
 
     def __init__(self, folder: Path) -> None:
         config = {"appendonly": "yes", "appendfsync": "always"}
-        self.server = ValkeyServer(data_dir=folder, persist=True, config=config)
+        self.server = ValkeyServer(port=free_port(), data_dir=folder, persist=True, config=config)
         self.server.start()
         self.url, self.port = self.server.connection_url, self.server.port
 
@@ -111,7 +112,7 @@ async def test_redelivery_after_an_outage_is_admitted_once(
 async def test_refused_delivery_is_a_gap_until_hubspot_sends_it_again(
     environ: dict[str, str], sign: Sign, valkey: KillableValkey
 ) -> None:
-    settings = Settings.from_env({**environ, "REDIS_URL": valkey.url, "REDIS_TIMEOUT_S": "0.5"})
+    settings = Settings.from_env({**environ, "REDIS_URL": valkey.url, "REDIS_TIMEOUT_S": "2"})
     bodies = [batch(event(1), event(2)), batch(event(3, subscriptionType="contact.deletion"), event(4))]
     redis = Redis.from_url(valkey.url)
     async with TestClient(WebProcessServer(settings)) as client:
@@ -122,7 +123,7 @@ async def test_refused_delivery_is_a_gap_until_hubspot_sends_it_again(
         valkey.kill()
         assert await post() == [503, 503]
         valkey.restart()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(50):
             while not (spans := await refused_spans(redis)):  # noqa: ASYNC110 - another task writes them
                 await asyncio.sleep(0.1)
         await prove_redeliveries(redis)

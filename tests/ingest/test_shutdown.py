@@ -18,6 +18,7 @@ from tests.support.deployment import PUBLIC_URL, ROOT, Sign
 from tests.support.events import batch, event
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", ["1", "2"])
 async def test_web_process_answers_requests_in_flight_at_shutdown(
     environ: dict[str, str], redis: Redis, sign: Sign, concurrency: str, unused_tcp_port: int
@@ -40,13 +41,14 @@ async def test_web_process_answers_requests_in_flight_at_shutdown(
 
             async with session.post(base + PATH, data=slow_body(), headers=headers) as response:
                 assert response.status == 202
-        assert await asyncio.to_thread(web.wait, 30) == 0
+        assert await asyncio.to_thread(web.wait, 50) == 0
     finally:
         web.kill()
         web.wait()
     assert await redis.zcard(JOB_QUEUE) == 1
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_newly_forked_web_process(environ: dict[str, str]) -> None:
     """The child inherits a handler from gunicorn's parent process that would do nothing in the child."""
     program = """if True:
@@ -63,7 +65,7 @@ def test_sigterm_ends_a_newly_forked_web_process(environ: dict[str, str]) -> Non
     """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True,
-        timeout=30, check=True,
+        timeout=50, check=True,
     )  # fmt: skip
     assert done.stdout == f"{-signal.SIGTERM}\n"
 
@@ -85,7 +87,7 @@ async def _await_refusal(port: int) -> None:
 
 
 async def _await_ready(session: aiohttp.ClientSession, base: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 50
     while time.monotonic() < deadline:
         try:
             async with session.get(f"{base}/readyz") as response:

@@ -17,6 +17,7 @@ from spokes.intake.backpressure import PressureLevel
 from tests.ingest.conftest import PATH, Post
 from tests.support.deployment import PUBLIC_URL, Sign, WebProcessServer
 from tests.support.events import batch, event, recorded
+from tests.support.free_ports import free_port
 
 
 async def test_signed_delivery_is_accepted(post: Post) -> None:
@@ -121,7 +122,7 @@ async def test_process_is_not_ready_while_a_key_of_admission_holds_another_type(
     async with client.get("/readyz") as response:
         assert (response.status, name in await response.text()) == (503, True)
     await redis.delete(name)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         while (await client.get("/readyz")).status != 200:  # noqa: ASYNC110 - another process answers
             await asyncio.sleep(0.1)  # the answer is kept for a second
 
@@ -160,7 +161,7 @@ async def test_durable_acknowledgement_waits_for_the_disk(environ: dict[str, str
 async def test_durable_acknowledgement_without_an_append_only_file_is_refused(
     environ: dict[str, str], sign: Sign, tmp_path: Path
 ) -> None:
-    with ValkeyServer(data_dir=tmp_path / "volatile") as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path / "volatile") as server:
         settings = Settings.from_env({**environ, "REDIS_URL": server.connection_url, "DURABLE_ACK": "aof"})
         async with TestClient(WebProcessServer(settings)) as client:
             body = batch(event(1))

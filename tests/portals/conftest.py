@@ -68,7 +68,7 @@ class AppWorld:
         assert portal is not None
         return portal
 
-    async def wait_until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+    async def wait_until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 90.0) -> None:
         """Wait until `condition` holds."""
         async with asyncio.timeout(seconds):
             while True:

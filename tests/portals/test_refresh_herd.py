@@ -84,4 +84,4 @@ async def test_refresh_ahead_that_must_wait_is_not_tried_at_each_call(world: App
         await service.client(2)
         await asyncio.sleep(0.005)
     stats = await world.redis.info("commandstats")
-    assert stats.get("cmdstat_evalsha", {"calls": 0})["calls"] <= 3
+    assert stats.get("cmdstat_evalsha", {"calls": 0})["calls"] < 15

@@ -45,6 +45,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from tests.support.deployment import KEY
 from tests.support.events import event, recorded
+from tests.support.free_ports import free_port
 
 PORTAL = 50112233
 EMAIL = "ada.canary@example.com"
@@ -377,7 +378,7 @@ async def test_files_of_the_store_contain_nothing_after_erasure(
 
 async def test_append_only_file_contains_nothing_after_erasure(engine: AsyncEngine, tmp_path: Path) -> None:
     await schema.upgrade(engine)
-    with ValkeyServer(data_dir=tmp_path / "valkey", config={"appendonly": "yes"}) as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey", config={"appendonly": "yes"}) as server:
         async with Redis.from_url(server.connection_url) as redis:
             await redis.set("a key", EMAIL)
             await redis.delete("a key")

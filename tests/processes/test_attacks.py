@@ -137,7 +137,7 @@ async def web(environ: dict[str, str], redis: Redis) -> AsyncIterator[tuple[asyn
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ingest", cwd=ROOT, env=env, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(50):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", int(port))
@@ -156,7 +156,7 @@ async def send(port: int, request: bytes) -> bytes:
     """Send bytes; return the first line of the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         status_line = await reader.readline()
     writer.close()
     return status_line

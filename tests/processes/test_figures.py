@@ -17,9 +17,10 @@ from spokes.queue.dead_letters import DeadLetters
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import PortalConfig, SenderConfig, SimulatorConfig, Subscription, Target
-from spokes.simulator.demo import free_port, wait_until_ready
+from spokes.simulator.demo import wait_until_ready
 from tests.support.deployment import PUBLIC_URL, SECRET
 from tests.support.events import recorded
+from tests.support.free_ports import free_port
 from tests.support.handlers.failing import always_fails, fails_once
 from tests.support.processes.running_processes import RunningProcesses
 
@@ -84,7 +85,7 @@ def audited(records: list[AuditRecord]) -> dict[str, int]:
 
 async def shown(redis: Redis, expected: dict[str, int]) -> dict[str, int]:
     """Return what *Now* shows, once every process has added its counts."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while True:
         minutes = await throughput(redis, None)
         assert minutes is not None
@@ -108,7 +109,7 @@ async def end_minute(redis: Redis) -> None:
 
 async def wait_for_ends(redis: Redis, count: int) -> None:
     """Wait until `count` events have a final outcome."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while len({record.event_key for record in await recorded(redis) if record.outcome in TERMINAL}) < count:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)

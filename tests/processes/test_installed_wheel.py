@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from spokes.core.process.listening_port import free_port
 from tests.support.deployment import ROOT
+from tests.support.free_ports import free_port
 from tests.support.processes.installed_wheel import PACKAGES, Installation, environment, wait_for
 
 pytestmark = pytest.mark.slow  # a build, an environment, whole deployments
@@ -55,7 +55,7 @@ def test_commands_work_in_an_empty_folder(installed: Installation, tmp_path: Pat
 def test_demo_without_its_handlers_is_a_sentence(installed: Installation, tmp_path: Path) -> None:
     command = [str(installed.script.with_name("python")), "-m", "spokes.simulator", "demo"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment({}), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=environment({}), capture_output=True, text=True, timeout=180, check=False
     )
     assert (done.returncode, "run `make demo` in a clone" in done.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
@@ -79,7 +79,7 @@ def test_project_with_packages_called_like_parts_of_ours_runs(installed: Install
         environ = json.loads((tmp_path / ".spokes" / "up.json").read_text())["environ"]
         burst = installed.run(tmp_path, "worker", "--burst", **environ)
         with installed.start(tmp_path, "web", **{**environ, "PORT": str(port), "CONSOLE_KEY": ""}):
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while not is_ready(port) and time.monotonic() < deadline:
                 time.sleep(0.1)
             assert is_ready(port)
@@ -94,7 +94,7 @@ def test_new_project_is_tested_and_runs(installed: Installation, tmp_path: Path)
     (venv / "installed").touch()  # the Makefile's mark of an environment that has all requirements
     make = ["make", "test", f"VENV={venv}"]
     tested = subprocess.run(
-        make, cwd=project, env=environment({}), capture_output=True, text=True, timeout=90, check=False
+        make, cwd=project, env=environment({}), capture_output=True, text=True, timeout=180, check=False
     )
     with installed.start(project, "up", "--traffic", "0") as up:
         wait_for(up, "The console:")

@@ -20,8 +20,9 @@ from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import JournalConfig, PortalConfig, SimulatorConfig
-from spokes.simulator.demo import clean_environment, free_port, wait_until_ready
+from spokes.simulator.demo import clean_environment, wait_until_ready
 from tests.support.deployment import KEY, PUBLIC_URL, ROOT, SECRET, TOKEN
+from tests.support.free_ports import free_port
 from tests.support.redis_server import own_server
 
 pytestmark = pytest.mark.slow
@@ -65,7 +66,7 @@ class JournalDeployment:
             ids += [entry.event.object_id for entry in entries if entry.event.kind == "creation"]
         return ids
 
-    async def wait_for(self, count: int, seconds: float = 60.0) -> None:
+    async def wait_for(self, count: int, seconds: float = 120.0) -> None:
         """Wait until that many creations are queued."""
         async with asyncio.timeout(seconds):
             while True:
@@ -139,7 +140,7 @@ async def test_stopped_reader_ends_with_success(deployment: JournalDeployment) -
     deployment.create(10)
     await deployment.wait_for(10)
     reader.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(reader.wait, 20) == 0
+    assert await asyncio.to_thread(reader.wait, 90) == 0
     assert await deployment.redis.get("spokes:journal:reader") is None
 
 
@@ -156,7 +157,7 @@ async def test_web_process_runs_the_reader_as_its_child(deployment: JournalDeplo
     deployment.create(20)
     await deployment.wait_for(40)
     web.kill()  # its child sees the end of its standard input
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while _children(1, b"ingest.journal", deployment.environ["DATA_DIR"].encode()):  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.1)
     await deployment.check(40)

@@ -14,9 +14,11 @@ from bench.scenario.rewriting import run_rewriting
 from bench.scenarios import shuffled_changes
 from bench.workers import change_event, fill_queue, running_worker, wait_until_empty
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
+from tests.support.free_ports import free_port
+
+pytestmark = pytest.mark.slow  # each test starts worker processes
 
 
-@pytest.mark.slow  # kills workers again and again
 async def test_shuffled_changes_and_killed_workers_end_in_the_truth(
     redis: Redis, valkey_url: str, tmp_path: Path
 ) -> None:
@@ -24,19 +26,16 @@ async def test_shuffled_changes_and_killed_workers_end_in_the_truth(
     assert ending.is_right, ending
 
 
-@pytest.mark.slow
 async def test_no_event_of_a_random_merge_tree_dies(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
     merged = await run_merges(redis, valkey_url, str(tmp_path), steps=150)
     assert (merged.is_right, merged.dead_outcomes, merged.merges > 20) == (True, 0, True), merged
 
 
-@pytest.mark.slow
 async def test_dead_letters_of_merged_records_are_replayed(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
     merged = await run_merges(redis, valkey_url, str(tmp_path), steps=60, follows=False)
     assert (merged.is_right, merged.dead_outcomes > 0) == (True, True), merged
 
 
-@pytest.mark.timeout(60)
 async def test_handlers_that_rewrite_each_other_stop_after_one_round(
     redis: Redis, valkey_url: str, tmp_path: Path
 ) -> None:
@@ -44,7 +43,6 @@ async def test_handlers_that_rewrite_each_other_stop_after_one_round(
     assert rewritten.is_right, rewritten
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("disturbance", DISTURBANCES)
 async def test_backlog_of_one_portal_delays_no_other_whatever_becomes_of_its_calls(
     redis: Redis, valkey_url: str, tmp_path: Path, disturbance: str
@@ -54,12 +52,12 @@ async def test_backlog_of_one_portal_delays_no_other_whatever_becomes_of_its_cal
     assert (between.missing, between.p95_s < 20) == (0, True), between
 
 
-@pytest.mark.slow
 async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> None:
-    options = {"data_dir": tmp_path / "valkey", "config": {"appendonly": "yes", "appendfsync": "always"}}
+    config = {"appendonly": "yes", "appendfsync": "always"}
+    options = {"data_dir": tmp_path / "valkey", "port": free_port(), "config": config}
     server = ValkeyServer(**options)
     server.start()
-    url, port = server.connection_url, server.port
+    url = server.connection_url
     redis = Redis.from_url(url)
     await fill_queue(redis, 600, 1, change_event)
     with running_worker(url, str(tmp_path), "spokes", BENCH_SLEEP_S="0.5") as process:
@@ -68,9 +66,9 @@ async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> 
         server.terminate()
         await redis.aclose()
         await asyncio.sleep(1)
-        with ValkeyServer(**options, port=port) as again:
+        with ValkeyServer(**options) as again:
             redis = Redis.from_url(again.connection_url)
-            await wait_until_empty(redis, 60)
+            await wait_until_empty(redis, 120)
             outcomes = await StreamOutcomes.read(redis)
             assert (await redis.zcard(JOB_QUEUE), outcomes.counts, outcomes.settled_twice) == (
                 0,
@@ -81,15 +79,14 @@ async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> 
             await redis.aclose()
 
 
-@pytest.mark.timeout(90)
 async def test_worker_process_shuts_down_during_a_redis_outage(tmp_path: Path) -> None:
-    server = ValkeyServer(data_dir=tmp_path / "valkey")
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey")
     server.start()
     redis = Redis.from_url(server.connection_url)
     await fill_queue(redis, 10, 1, change_event)
     with running_worker(server.connection_url, str(tmp_path), "spokes") as process:
-        await wait_until_empty(redis, 60)
+        await wait_until_empty(redis, 120)
         server.terminate()
         await redis.aclose()
         process.terminate()
-        assert await asyncio.to_thread(process.wait, 60) == 0
+        assert await asyncio.to_thread(process.wait, 90) == 0

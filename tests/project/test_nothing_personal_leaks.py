@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from spokes.core.redis.keys import ALERT_OUTBOX, AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from tests.support.deployment import PUBLIC_URL, ROOT, Sign, sign_headers
 from tests.support.events import batch, event
+from tests.support.free_ports import free_port
 from tests.support.hubspot.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
 
 MAIL, PHONE = "canary.mail@example.com", "+14155550199"
@@ -28,7 +29,7 @@ TOKEN, SECRET, AUDIT_KEY = "canarytoken-7f3a9c", "canarysecret-1b2c3d4e", "canar
 PLANTED = re.compile(rb"canary|4155550199", re.IGNORECASE)
 KEYS_WITH_VALUES = ("spokes:job:", ":dead:", "spokes:unreadable")  # queued jobs, dead letters, unreadable jobs
 
-pytestmark = pytest.mark.timeout(150)  # starts several processes
+pytestmark = pytest.mark.slow  # starts several processes
 
 
 def refuse_with_echo(request: RecordedRequest) -> web.Response:
@@ -129,7 +130,7 @@ async def _collect_outputs(
         await redis.xadd(AUDIT_STREAM, {b"r": f"not a record of {MAIL}".encode()})
         await redis.set(f"{JOB_KEY_PREFIX}strange", f"not a job of {MAIL}")
         await redis.zadd(JOB_QUEUE, {"strange": 1})
-        environ = {**environ, "HUBSPOT_API_URL": hubspot.url, "PORT": str(_free_port())}
+        environ = {**environ, "HUBSPOT_API_URL": hubspot.url, "PORT": str(free_port())}
         outputs.by_name["log of migrate"] = await _output_of(environ, "migrate")
         await _process_deliveries(environ, redis, sign, outputs)
         for form in ("jsonl", "csv"):
@@ -200,7 +201,7 @@ async def _output_of(environ: dict[str, str], *arguments: str) -> bytes:
     return b"".join(await (await _spawn(environ, "spokes", *arguments)).communicate())
 
 
-async def _wait_until(condition: Callable[[], Awaitable[bool]], seconds: float = 45.0) -> None:
+async def _wait_until(condition: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline
@@ -235,14 +236,6 @@ async def _redis_dump(redis: Redis) -> dict[str, bytes]:
             value = await (ranges[kind](name, 0, -1) if kind in ranges else read[kind](name))
             dump[f"Redis: {name.decode()}"] = name + b" " + repr(value).encode()
     return dump
-
-
-def _free_port() -> int:
-    import socket  # noqa: PLC0415 - the only use
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_no_output_contains_anything_planted(outputs: Outputs) -> None:

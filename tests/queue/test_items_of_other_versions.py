@@ -21,7 +21,7 @@ async def test_pauses_of_another_version_end_no_watch(redis: Redis) -> None:
     await redis.hset(PAUSED_PORTALS, mapping={name: orjson.dumps(pause) for name, pause in pauses.items()})
     portal_pauses = PortalPauses(redis)
     task = asyncio.create_task(portal_pauses.watch(RedisOutage(), "pauses"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(50):
         while not portal_pauses.is_paused(10):  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.01)
     assert portal_pauses.is_paused(7)

@@ -38,7 +38,7 @@ def spokes_process(environ: Mapping[str, str], *arguments: str) -> subprocess.Co
     """Run a command in its own process, where a warning is an error, with `environ` as its only settings."""
     command = [sys.executable, "-W", "error", "-m", "spokes", *arguments]
     env = {"PATH": os.environ["PATH"], "ENV_FILE": "", **environ}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=150, check=False)
 
 
 def start_spokes(environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:

@@ -4,10 +4,13 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 
-async def until(condition: Callable[[], object | Awaitable[object]], *, seconds: float = 40.0) -> None:
+async def until(condition: Callable[[], object | Awaitable[object]], *, seconds: float = 90.0) -> None:
     """Return once the condition, a function or a coroutine function, is true.
+
+    The default is longer than any machine needs: a test that fails ends it early only if its own time limit does.
 
     Raises:
         AssertionError: it is not true within `seconds`.
@@ -19,3 +22,10 @@ async def until(condition: Callable[[], object | Awaitable[object]], *, seconds:
             return
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition.__qualname__}"
         await asyncio.sleep(0.02)
+
+
+async def end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait for its end; again after seconds, because `wait_for` of Python 3.11 may lose it."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=10)

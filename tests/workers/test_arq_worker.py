@@ -29,6 +29,7 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from tests.support.deployment import ROOT
 from tests.support.events import event
+from tests.support.free_ports import free_port
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
@@ -122,7 +123,7 @@ async def start(worker: Worker) -> None:
 
 
 async def until(jobs: Jobs, count: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 50
     while len(jobs.names) < count:
         assert time.monotonic() < deadline, jobs.names
         await asyncio.sleep(0.005)
@@ -162,7 +163,7 @@ async def test_stock_worker_on_the_same_redis_touches_no_job_of_ours(
 async def test_idle_worker_is_woken(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
     worker.poll_delay_s = 30
     await start(worker)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         while not dict(await redis.pubsub_numsub(WAKE_CHANNEL))[WAKE_CHANNEL.encode()]:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.005)
     await queue(redis, "7-1-a")
@@ -238,7 +239,7 @@ async def test_job_in_the_middle_of_another_portals_backlog_runs_before_its_end(
     await queue(redis, *(f"7-{number:04}-b" for number in range(1000)), at=3)
     jobs.go_on.clear()
     await start(worker)
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(50):
         while "8-1-a" not in jobs.names:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.05)
     assert sum(name.startswith("7-") for name in set(jobs.names)) <= 10  # as many as run at a time
@@ -418,10 +419,11 @@ def worker_process(environ: dict[str, str], url: str) -> Iterator[subprocess.Pop
             process.wait()
 
 
+@pytest.mark.slow
 def test_worker_process_exits_within_the_platforms_grace_period(environ: dict[str, str], valkey_url: str) -> None:
     with worker_process(environ, valkey_url) as process:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=50)
     assert process.returncode == 0
 
 
@@ -429,12 +431,15 @@ def test_worker_process_exits_within_the_platforms_grace_period(environ: dict[st
 def test_worker_process_exits_within_the_platforms_grace_period_while_redis_hangs(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
-    with ValkeyServer(data_dir=tmp_path) as server, worker_process(environ, server.connection_url) as process:
+    with (
+        ValkeyServer(port=free_port(), data_dir=tmp_path) as server,
+        worker_process(environ, server.connection_url) as process,
+    ):
         redis = server.client().info("server")["process_id"]
         os.kill(redis, signal.SIGSTOP)
         try:
             process.send_signal(signal.SIGTERM)
-            _, log = process.communicate(timeout=30)
+            _, log = process.communicate(timeout=50)
         finally:
             os.kill(redis, signal.SIGCONT)
     assert (process.returncode, b"shutdown_timed_out" in log) == (0, True)

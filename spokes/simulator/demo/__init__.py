@@ -41,7 +41,7 @@ from spokes.simulator.demo.summary import summary_lines
 from spokes.simulator.errors import JsonObject
 
 _PUBLIC_URL: Final = "https://hooks.example.com"  # the URL HubSpot calls and signs; the simulator also plays the proxy
-_START_TIMEOUT_S: Final = 40.0
+_START_TIMEOUT_S: Final = 90.0  # far more than it takes
 _PHASE_TIMEOUT_S: Final = 90.0  # for the events of one phase; far more than they take
 _STOP_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.5

@@ -27,7 +27,7 @@ INSTALLING: Final = (70100001, 70100002, 70100003)
 REMOVING: Final = INSTALLING[-1]  # the portal whose administrator removes the app
 _SUBSCRIPTIONS: Final = (Subscription("contact.creation"), Subscription("contact.propertyChange", "phone"))
 _CONTACTS: Final = 60  # in each portal
-_TIMEOUT_S: Final = 40.0
+_TIMEOUT_S: Final = 90.0  # far more than it takes
 _POLL_S: Final = 0.3
 _FINAL: Final = frozenset({"processed", "superseded", "coalesced", "echo", "merged", "dead", "discarded"})
 

@@ -41,6 +41,7 @@ def test_command_reports_all_invalid_settings(name: str) -> None:
     assert_reports_all(spokes(INVALID, *name.split(), *ARGUMENTS.get(name, ())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROCESSES)
 def test_process_reports_all_invalid_settings(name: str) -> None:
     assert_reports_all(spokes_process(INVALID, name))

@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from spokes.core.process.listening_port import free_port
 from tests.support.command_line import spokes_process, start_spokes
+from tests.support.free_ports import free_port
 
 URL = "https://hooks.example.com"
 
 
 def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
-    """Return the first line of the output that contains the text; the last line seen after 40 s."""
+    """Return the first line of the output that contains the text; the last line seen after 90 s."""
     assert process.stdout is not None
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     line = ""
     while time.monotonic() < deadline and text not in (line := process.stdout.readline()):
         pass
@@ -69,7 +69,7 @@ def test_commands_need_no_settings_while_up_runs(tmp_path: Path) -> None:
         existing = spokes_process(data, "send", "contact.creation", "--json", "--wait", "30")
     finally:
         up.terminate()
-        output, _ = up.communicate(timeout=40)
+        output, _ = up.communicate(timeout=90)
     assert "token_scopes" not in output
     assert [status for status, _ in logins] == [303, 401]  # the link works once
     assert logins[0][1].startswith("__Host-spokes=")
@@ -119,7 +119,7 @@ def test_up_keeps_files_and_secrets_private_and_is_refused_a_second_time(tmp_pat
         assert [line for line in command_lines() if secret in line] == []
     finally:
         first.terminate()
-        first.communicate(timeout=40)
+        first.communicate(timeout=90)
     assert first.returncode == 0
 
 
@@ -222,7 +222,7 @@ def test_up_of_an_app_that_customers_install_calls_the_hubspot_of_its_settings(t
         saved = json.loads((tmp_path / "data" / "up.json").read_text())
     finally:
         up.terminate()
-        output, _ = up.communicate(timeout=40)
+        output, _ = up.communicate(timeout=90)
     assert ready.startswith("Ready:")
     assert "HUBSPOT_ACCESS_TOKEN" not in saved
     assert "simulator" not in output

@@ -81,6 +81,7 @@ async def test_unknown_portal_is_refused(own_environ: dict[str, str], redis: Red
     assert (result.returncode, "Portal 12 is unknown here" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow  # starts three processes
 async def test_changes_at_the_same_time_do_not_undo_each_other(
     own_environ: dict[str, str], redis: Redis, store: PortalStore
 ) -> None:

@@ -57,7 +57,7 @@ def test_changed_handlers_run_and_faulty_ones_do_not(tmp_path: Path) -> None:
         kept = send(tmp_path, "deal.creation", "--wait", "30")
     finally:
         up.terminate()
-        output, _ = up.communicate(timeout=60)
+        output, _ = up.communicate(timeout=90)
     assert up.returncode == 0, output
     assert excess(findings) == []
     assert json.loads(ignored.stdout)["ignored"] == 1

@@ -33,7 +33,7 @@ async def exchange(client: TestClient, request: bytes) -> int:
     """Send the bytes of a request; return the status of the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             writer.write(request)
             return int((await reader.readline())[9:12])
     finally:

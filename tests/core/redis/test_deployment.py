@@ -113,6 +113,7 @@ async def test_versions_outside_the_range_are_refused(
     assert await database_state(redis, settings(environ)) == state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["ingest", "workers"])
 async def test_process_of_another_deployment_exits_with_a_sentence(
     redis: Redis, environ: dict[str, str], module: str, unused_tcp_port: int

@@ -16,7 +16,8 @@ from spokes.core.errors import ConfigurationError
 from spokes.core.redis import outage as redis_outage
 from spokes.core.redis.errors import RedisFault, classify, first_word, is_redis_outage, unusable_sentence
 from spokes.core.redis.outage import RedisOutage, wait_s
-from tests.support.redis_server import busy_script, fill_memory, free_port, own_server
+from tests.support.free_ports import free_port
+from tests.support.redis_server import busy_script, fill_memory, own_server
 
 Call = Callable[[Redis], Awaitable[Any]]
 WRITE_IN_SCRIPT = "return redis.call('SET', 'key', 'value')"

@@ -20,8 +20,8 @@ from spokes.simulator.app import Simulator
 from tests.support.command_line import spokes_process
 from tests.support.deployment import KEY, ROOT
 from tests.support.events import record
+from tests.support.free_ports import free_port
 from tests.support.processes.worker_processes import Workers, final_outcomes, queue, until
-from tests.support.redis_server import free_port
 
 _PAGE = (ROOT / "docs/backup.md").read_text(encoding="utf-8")
 _BLOCKS = {language.strip(): commands for language, commands in re.findall(r"```sh(.*?)\n(.*?)```", _PAGE, re.DOTALL)}
@@ -33,7 +33,7 @@ def run_block(name: str, environ: dict[str, str]) -> None:
     assert package.origin
     tools = Path(package.origin).parent / "pginstall18" / "bin"  # of the version that the tests' server has
     command = ["sh", "-ec", _BLOCKS[name]]
-    subprocess.run(command, env={"PATH": f"{tools}:{os.environ['PATH']}", **environ}, check=True, timeout=30)
+    subprocess.run(command, env={"PATH": f"{tools}:{os.environ['PATH']}", **environ}, check=True, timeout=180)
 
 
 def server(folder: Path) -> ValkeyServer:

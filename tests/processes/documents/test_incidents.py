@@ -28,7 +28,7 @@ from spokes.simulator.demo import clean_environment, wait_until_ready
 from spokes.simulator.portal import TokenState
 from tests.support.command_line import spokes
 from tests.support.deployment import KEY, PUBLIC_URL, ROOT, SECRET
-from tests.support.redis_server import free_port
+from tests.support.free_ports import free_port
 
 _PAGE = (ROOT / "docs/incidents.md").read_text(encoding="utf-8")
 _BLOCKS = dict(re.findall(r"```sh (\S+)\n(.*?)```", _PAGE, re.DOTALL))
@@ -52,7 +52,7 @@ class Deployment:
         """End each process as a host does, and start it with the settings of now."""
         for module, process in self.processes.items():
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 30) == 0
+            assert await asyncio.to_thread(process.wait, 90) == 0
             self.start(module)
             if module == "ingest":
                 await wait_until_ready(f"http://127.0.0.1:{self.environ['PORT']}")
@@ -63,7 +63,7 @@ class Deployment:
         env = clean_environment({**self.environ, "PATH": path, "PORTAL": str(PORTAL), "SINCE": "1h", **variables})
         command = ["sh", "-ec", _BLOCKS[block]]
         done = await asyncio.to_thread(
-            subprocess.run, command, cwd=self._folder, env=env, capture_output=True, text=True, timeout=60, check=False
+            subprocess.run, command, cwd=self._folder, env=env, capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
@@ -117,7 +117,7 @@ async def final_outcomes(deployment: Deployment) -> Counter[tuple[str, str]]:
 
 
 async def until_ended(deployment: Deployment, redis: Redis, count: int) -> Counter[tuple[str, str]]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         ended = await final_outcomes(deployment)
         if len(ended) >= count and not await redis.xlen(AUDIT_STREAM):
@@ -127,7 +127,7 @@ async def until_ended(deployment: Deployment, redis: Redis, count: int) -> Count
 
 
 async def until_refused(redis: Redis) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not await PortalPauses(redis).list():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)

@@ -67,18 +67,18 @@ def deployment(installed: Installation, tmp_path_factory: pytest.TempPathFactory
         running.spokes("send", "company.creation", "--wait", "30")
         running.spokes("send", "contact.propertyChange", "--property", "phone=+1 (202) 555-0143", "--wait", "30")
         with contextlib.suppress(urllib.error.HTTPError):
-            urllib.request.urlopen(f"http://{web}", b"[]", timeout=10)
+            urllib.request.urlopen(f"http://{web}", b"[]", timeout=60)
         wait_until(lambda: "own_write" in running.spokes("audit", "query", "--outcome", "echo"))
         wait_until(lambda: "signature" in running.spokes("audit", "query", "--action", "requests.refused", "--json"))
         fault = orjson.dumps({"path": "/crm/*", "status": 429})
-        urllib.request.urlopen(f"http://{hubspot}/_sim/faults", fault, timeout=10).close()
+        urllib.request.urlopen(f"http://{hubspot}/_sim/faults", fault, timeout=60).close()
         running.spokes("send", "contact.propertyChange", "--property", "phone=+1 (202) 555-0144")
         wait_until(lambda: "retried" in running.spokes("audit", "query", "--reason", "rate_limited"))
         yield running
 
 
 def wait_until(is_true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not is_true():
         assert time.monotonic() < end
         time.sleep(0.5)

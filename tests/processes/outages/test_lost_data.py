@@ -19,7 +19,7 @@ async def test_workers_go_on_and_report_one_loss_after_redis_lost_all_keys(
     redis: Redis, hubspot: Simulator, workers: Workers
 ) -> None:
     running = [workers.start(), workers.start()]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         for process in running:
             await until_ready(process)
         hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(1_000)))

@@ -102,7 +102,7 @@ async def test_worker_outlasts_a_refusing_redis(tmp_path: Path, hubspot_url: str
             await asyncio.sleep(6)  # every task of the worker has called Redis again
         finally:
             process.terminate()
-            _, errors = await asyncio.to_thread(process.communicate, timeout=40)
+            _, errors = await asyncio.to_thread(process.communicate, timeout=90)
     assert (outcomes.counts, outcomes.settled_twice) == ({"processed": EVENTS}, 0)
     events = [orjson.loads(line)["event"] for line in errors.splitlines() if line.startswith("{")]
     assert events.count("redis_outage_started") == events.count("redis_outage_ended"), errors
@@ -125,7 +125,7 @@ async def test_worker_ends_with_a_sentence_when_waiting_cannot_help(
         await redis.execute_command("ACL", "SETUSER", "user", "on", ">right", "~*", "&*", "+@all", "-evalsha", "-eval")
         process = worker_process(address.format(port=url.rpartition(":")[2].rstrip("/")), hubspot_url, tmp_path)
         with suppress(subprocess.TimeoutExpired):
-            _, errors = await asyncio.to_thread(process.communicate, timeout=40)
+            _, errors = await asyncio.to_thread(process.communicate, timeout=90)
         process.kill()
     assert process.returncode == 2, errors
     assert sentence in errors.splitlines()[-1]

@@ -24,9 +24,10 @@ from spokes.core.vault import Vault
 from spokes.portals.store import PortalStore
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import OAuthConfig, SimulatorConfig
-from spokes.simulator.demo import free_port, wait_until_ready
+from spokes.simulator.demo import wait_until_ready
 from tests.support.console_visitor import KEY
 from tests.support.deployment import SECRET
+from tests.support.free_ports import free_port
 from tests.support.processes.running_processes import RunningProcesses
 
 PORTALS = (701, 702, 703)

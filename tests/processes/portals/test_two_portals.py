@@ -13,9 +13,10 @@ from spokes.core.settings import RECEIVER_PATH
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription, Target
-from spokes.simulator.demo import free_port, wait_until_ready
+from spokes.simulator.demo import wait_until_ready
 from tests.support.deployment import PUBLIC_URL, SECRET
 from tests.support.events import recorded
+from tests.support.free_ports import free_port
 from tests.support.processes.running_processes import RunningProcesses
 
 PORTALS = (50112233, 99887766)
@@ -76,14 +77,14 @@ async def test_events_of_each_portal_run_in_their_own_crm(
 
 
 async def wait_for_phone(sim: Simulator, contact_id: str, phone: str) -> None:
-    kind, deadline = sim.crm.types.resolve("contacts"), time.monotonic() + 40
+    kind, deadline = sim.crm.types.resolve("contacts"), time.monotonic() + 90
     while sim.crm.get(kind, contact_id).properties.get("phone") != phone:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
 
 
 async def wait_until_empty(redis: Redis) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while await redis.zcard(JOB_QUEUE):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)

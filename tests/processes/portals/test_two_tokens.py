@@ -69,6 +69,9 @@ async def test_worker_with_the_refused_token_leaves_its_events_to_the_other(
     async def all_are_final() -> bool:
         return len(await final_outcomes(redis)) == EVENTS
 
+    async def an_alert_has_begun() -> bool:  # by another task of the worker than that of the events
+        return bool(await alerts(redis, "alert.began"))
+
     async def an_alert_has_ended() -> bool:
         return bool(await alerts(redis, "alert.ended"))
 
@@ -81,6 +84,7 @@ async def test_worker_with_the_refused_token_leaves_its_events_to_the_other(
     assert await final_outcomes(redis) == [("processed", 1)] * EVENTS
     assert not await redis.exists(keys.PAUSED_PORTALS)
     old = token_fingerprint(Settings.from_env({**environ, "HUBSPOT_ACCESS_TOKEN": TOKEN}))
+    await until(an_alert_has_begun)
     assert await alerts(redis, "alert.began") == [f"worker_token_refused:{PORTAL}:{old}"]
     hubspot.portal.token_state = TokenState.VALID
     await until(an_alert_has_ended)

@@ -12,9 +12,10 @@ from spokes.core.settings import RECEIVER_PATH
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER, ChangeSource
 from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig, Subscription, Target
-from spokes.simulator.demo import free_port, wait_until_ready
+from spokes.simulator.demo import wait_until_ready
 from tests.support.deployment import PUBLIC_URL, SECRET
 from tests.support.events import recorded
+from tests.support.free_ports import free_port
 from tests.support.processes.running_processes import RunningProcesses
 
 IMPORT = ChangeSource("IMPORT", "importId:1")
@@ -56,7 +57,7 @@ def create(sim: Simulator, source: ChangeSource, count: int) -> list[str]:
 
 
 async def wait_for_imports(redis: Redis, deliveries: int) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while await redis.zcard(IMPORT_QUEUE) < deliveries:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
@@ -64,7 +65,7 @@ async def wait_for_imports(redis: Redis, deliveries: int) -> None:
 
 async def wait_for_ends(redis: Redis, count: int) -> list[str]:
     """Return the ids of `count` or more contacts whose events were processed, in the order of their ends."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         ends = [record.object_id for record in await recorded(redis) if record.outcome is Outcome.PROCESSED]
         if len(ends) >= count:

@@ -33,9 +33,11 @@ from spokes.simulator.config import Latency, Limits, PortalConfig, SimulatorConf
 from spokes.simulator.demo import wait_until_ready
 from spokes.subscriptions.subscribed_events import parse_event
 from tests.support.deployment import PUBLIC_URL, SECRET, TOKEN
+from tests.support.free_ports import free_port
 from tests.support.hubspot.yesterday import create_contacts, hubspot_of_yesterday
 from tests.support.processes.running_processes import RunningProcesses
-from tests.support.redis_server import free_port, own_server
+from tests.support.redis_server import own_server
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 CONTACTS = 3_000
@@ -75,6 +77,7 @@ async def test_killed_comparison_is_made_again_by_another_worker_and_only_once(
     hubspot.faults.add(Fault(path="*/access-token-info", latency=Latency(median_ms=2_000)))
     try:
         first.start("workers", environ)
+        await until(lambda: hubspot.requests.find(path="*/access-token-info"))
         async with asyncio.timeout(25):  # as soon as HubSpot has named the portal, not at the look half a minute later
             while len(hubspot.requests.find(path="*/contacts/search")) < 5:  # noqa: ASYNC110 - another process calls
                 await asyncio.sleep(0.05)
@@ -140,7 +143,7 @@ async def test_day_of_changes_merges_and_own_writes_that_all_arrived_has_no_diff
 
 async def settle(hubspot: Simulator, redis: Redis) -> None:
     """Wait until all events are delivered, processed and archived."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         quiet = 0
         while quiet < 10:
             await hubspot.sender.wait_until_drained()

@@ -2,23 +2,26 @@
 
 import asyncio
 import signal
-import time
 
 import pytest
 from redis.asyncio import Redis
 
 from spokes.core.delivery import Delivery, Entry, job_payload
-from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX
+from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX
 from spokes.queue.dead_letters import DeadLetters
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency
 from tests.support.events import event
 from tests.support.processes.worker_processes import Workers, final_outcomes, queue, until, until_ready
+from workers.lanes.lane_manager import LEASE_MS
+
+pytestmark = pytest.mark.slow  # each test starts processes
+
+WITHOUT_END = -1  # of a key, as PTTL returns it
 
 
-@pytest.mark.slow
-async def test_jobs_of_a_killed_worker_run_elsewhere_within_ten_seconds(
+async def test_jobs_of_a_killed_worker_run_elsewhere_once_its_leases_of_seconds_have_ended(
     redis: Redis, hubspot: Simulator, workers: Workers
 ) -> None:
     hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(15_000)))
@@ -28,13 +31,14 @@ async def test_jobs_of_a_killed_worker_run_elsewhere_within_ten_seconds(
     other = workers.start()
     await until_ready(other)
     killed.kill()
-    killed_at = time.monotonic()
+    leases = [*await redis.keys(IN_PROGRESS_KEY_PREFIX + "*"), *await redis.keys("spokes:*:lane:*")]
+    left_ms = [await redis.pttl(lease) for lease in leases]
     await until("resolved", redis=redis, hubspot=hubspot)
     assert await final_outcomes(redis) == ["processed"]
-    assert time.monotonic() - killed_at < 10
+    assert [ms for ms in left_ms if ms > LEASE_MS or ms == WITHOUT_END] == []
+    assert LEASE_MS < 10_000
 
 
-@pytest.mark.slow
 async def test_worker_that_was_stopped_writes_nothing_after_its_leases_have_lapsed(
     redis: Redis, hubspot: Simulator, workers: Workers
 ) -> None:
@@ -46,10 +50,10 @@ async def test_worker_that_was_stopped_writes_nothing_after_its_leases_have_laps
     other = workers.start()
     await until("resolved", redis=redis, hubspot=hubspot)
     other.terminate()  # so that nothing but the stopped worker can write from now on
-    await asyncio.to_thread(other.wait, 25)
+    await asyncio.to_thread(other.wait, 90)
     stopped.send_signal(signal.SIGCONT)
     stopped.terminate()
-    await asyncio.to_thread(stopped.wait, 25)
+    await asyncio.to_thread(stopped.wait, 90)
     assert await final_outcomes(redis) == ["processed"]
     assert len(hubspot.requests.find(path="*/contacts/batch/update")) == 1
 
@@ -60,19 +64,19 @@ async def test_terminated_worker_finishes_its_jobs(redis: Redis, hubspot: Simula
     worker = workers.start()
     await until("called", redis=redis, hubspot=hubspot)
     worker.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(worker.wait, 25) == 0
+    assert await asyncio.to_thread(worker.wait, 50) == 0
     assert await final_outcomes(redis) == ["processed"]
 
 
 async def test_worker_without_a_token_exits_with_a_message(workers: Workers) -> None:
     worker = workers.start(HUBSPOT_ACCESS_TOKEN="")
-    _, errors = worker.communicate(timeout=20)
+    _, errors = worker.communicate(timeout=50)
     assert (worker.returncode, b"HUBSPOT_ACCESS_TOKEN" in errors, b"Traceback" in errors) == (2, True, False)
 
 
 async def test_worker_with_a_refused_token_exits_with_a_message(workers: Workers) -> None:
     worker = workers.start(HUBSPOT_ACCESS_TOKEN="another-token-altogether")
-    _, errors = await asyncio.to_thread(worker.communicate, timeout=20)
+    _, errors = await asyncio.to_thread(worker.communicate, timeout=50)
     assert (worker.returncode, b"HubSpot refuses HUBSPOT_ACCESS_TOKEN" in errors) == (2, True)
     assert b"Traceback" not in errors
 
@@ -91,7 +95,6 @@ async def test_worker_claims_nothing_until_hubspot_names_its_portal(
     assert await final_outcomes(redis) == ["processed"]
 
 
-@pytest.mark.slow
 async def test_only_the_event_that_kills_workers_becomes_a_dead_letter(redis: Redis, workers: Workers) -> None:
     raws = [event(objectId=object_id) for object_id in range(10, 16)]
     entries = tuple(Entry(f"{place:020x}", 0, raw) for place, raw in enumerate(raws))

@@ -16,6 +16,7 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.crm.transport.rate_budget import RateBudget
 from spokes.queue.pauses.portal_pauses import OPERATOR, PortalPause, PortalPauses
 from tests.support.events import recorded
+from tests.support.waiting import until
 
 PORTAL = 50112233
 
@@ -138,7 +139,7 @@ async def test_resumption_by_an_operator_ends_the_backoff_of_calls(redis: Redis,
     await budget.pause(PORTAL, "portal", 3_600, reason)
     await pauses.pause(PORTAL, reason, seconds=3_600)
     assert await pauses.operator_resume(PORTAL, actor="ann", reason="it is back")
-    async with asyncio.timeout(2), budget.slot(PORTAL, "calls"):
+    async with asyncio.timeout(20), budget.slot(PORTAL, "calls"):
         assert (await budget.state(PORTAL))["calls"].waiting_s == 0
 
 
@@ -151,11 +152,11 @@ async def test_watch_waits_longer_after_each_failure_of_redis() -> None:
             await super().wait(error, task)
 
     unreachable = Redis.from_url("redis://127.0.0.1:1")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1):
-            await PortalPauses(unreachable).watch(Outage(), "pauses")
+    watching = asyncio.create_task(PortalPauses(unreachable).watch(Outage(), "pauses"))
+    await until(lambda: len(waits) > 1)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
     assert set(waits) == {"pauses ConnectionError"}
-    assert len(waits) > 1
 
 
 async def test_outage_of_hubspot_shorter_than_the_hold_down_is_not_reported(redis: Redis) -> None:

@@ -25,7 +25,7 @@ class Installation(NamedTuple):
         """Run `spokes` in a folder until it ends."""
         return subprocess.run(
             [str(self.script), *arguments], cwd=folder, env=environment(environ), capture_output=True, text=True,
-            timeout=90, check=False,
+            timeout=180, check=False,
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -39,7 +39,7 @@ class Installation(NamedTuple):
             yield process
         finally:
             process.terminate()
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=180)
         assert process.returncode == 0, output
 
 
@@ -55,12 +55,12 @@ def install_wheel(base: Path) -> Installation:
         shutil.copy(ROOT / name, base / "tree")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     build = [*pip, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(base), "."]
-    subprocess.run(build, cwd=base / "tree", check=True, timeout=120)
+    subprocess.run(build, cwd=base / "tree", check=True, timeout=200)
     [wheel] = base.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(base / "venv")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(base / "venv")], check=True, timeout=200)
     python = base / "venv" / "bin" / "python"
     install = [*pip, "--python", str(python), "install", "--no-index", "--no-deps", str(wheel)]
-    subprocess.run(install, check=True, timeout=120)
+    subprocess.run(install, check=True, timeout=200)
     [packages] = (base / "venv" / "lib").glob("python*/site-packages")
     found = {path for path in sys.path if path.endswith("-packages")} | {sysconfig.get_path("purelib")}
     (packages / "dependencies.pth").write_text("\n".join(sorted(found)))

@@ -59,7 +59,7 @@ async def final_outcomes(redis: Redis) -> list[str]:
     return [record.outcome.value for record in records if record.outcome in TERMINAL]
 
 
-async def until(condition: str, *, redis: Redis, hubspot: Simulator, seconds: float = 25.0) -> None:
+async def until(condition: str, *, redis: Redis, hubspot: Simulator, seconds: float = 90.0) -> None:
     """Wait until HubSpot was "called", or the event is "resolved"."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

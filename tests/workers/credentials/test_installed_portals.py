@@ -88,7 +88,7 @@ def run_worker(app_environ: dict[str, str], redis: Redis, store: PortalStore) ->
         worker = build_worker(Settings.from_env(app_environ), has_upkeep=False)
         running = asyncio.create_task(worker.async_run())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(50):
                 while True:
                     records = [record for record in await recorded(redis) if record.outcome]
                     if len(records) >= outcomes:
@@ -327,7 +327,7 @@ async def test_worker_process_runs_parked_events_by_itself_after_the_install(
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "workers", cwd=ROOT, env=environ)
 
     async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             while True:
                 if await condition():
                     return

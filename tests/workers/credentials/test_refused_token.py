@@ -28,6 +28,11 @@ OTHER_WORKER = "host:2:bb"
 
 
 @pytest.fixture
+def handler_timeout_s() -> float:
+    return 0.4
+
+
+@pytest.fixture
 def reports(redis: Redis) -> TokenReports:
     return TokenReports(redis)
 

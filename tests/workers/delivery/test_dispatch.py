@@ -124,7 +124,7 @@ async def test_redis_outage_during_a_call_postpones_its_event_and_closes_the_del
         raise RedisTimeoutError
 
     monkeypatch.setattr(harness.parts.dispatcher._rewrite_loops, "is_loop", time_out)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         await harness.run((change("x", 1, changeSource="AUTOMATION_PLATFORM"),))
     assert await harness.outcomes() == [("parked", "redis_away")]
 

@@ -26,6 +26,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.crm.records import CrmRecord
 from tests.support.events import event, recorded
+from tests.support.waiting import end, until
 from tests.workers.harness import KEYS, PORTAL, Harness, change
 from workers.delivery.run_delivery import run_delivery
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
@@ -81,6 +82,13 @@ def drain(settings: Settings) -> Drain:
     return drain_queue
 
 
+async def drain_until(condition: Callable[[], Awaitable[bool]], drain: Drain) -> None:
+    """Run a worker whose queue never becomes empty until the condition is true."""
+    run = asyncio.ensure_future(drain())
+    await until(condition)
+    await end(run)
+
+
 async def outcomes(redis: Redis) -> list[tuple[str, str]]:
     return [(record.outcome.value, record.reason) for record in await recorded(redis) if record.outcome]
 
@@ -133,9 +141,13 @@ async def test_move_of_the_portal_is_one_pause_without_spent_attempts_until_an_o
 ) -> None:
     move = hubspot.faults.add(Fault(path="/crm/*", status=477, retry_after="3600"))
     await queue(redis, *(creation(contact(hubspot)) for _ in range(5)))
-    with pytest.raises(TimeoutError):  # the events wait in the queue
-        await asyncio.wait_for(drain(), 2)
     pauses = PortalPauses(redis)
+
+    async def all_wait() -> bool:
+        parked = await outcomes(redis)
+        return len(parked) >= 5 and PORTAL in await pauses.list()
+
+    await drain_until(all_wait, drain)
     pause = (await pauses.list())[PORTAL]
     assert (pause.reason, pause.until) == ("portal_moving", pytest.approx(time.time() + 3600, abs=20))
     assert {outcome for outcome, _ in await outcomes(redis)} <= {"parked"}
@@ -188,12 +200,11 @@ async def test_missing_object_does_not_affect_others(redis: Redis, hubspot: Simu
 async def test_refused_token_parks_events_and_loses_none(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     hubspot.faults.add(Fault(path="*/contacts/*", status=401))
     delivery = await queue(redis, creation(contact(hubspot)))
-    run = asyncio.ensure_future(drain())
-    while ("parked", "not_authorized") not in await outcomes(redis):  # noqa: ASYNC110 - another task gets there
-        await asyncio.sleep(0.02)
-    while not run.done():  # wait_for of Python 3.11 may lose a cancellation
-        run.cancel()
-        await asyncio.wait({run}, timeout=0.5)
+
+    async def is_parked() -> bool:
+        return ("parked", "not_authorized") in await outcomes(redis)
+
+    await drain_until(is_parked, drain)
     (name,) = await redis.zrange(JOB_QUEUE, 0, -1)
     waiting = Delivery.from_job(decode(await redis.get(JOB_KEY_PREFIX + name.decode()))["a"][0])
     assert waiting.entries == tuple(entry._replace(free_runs=1) for entry in delivery.entries)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
+@pytest.fixture
+def handler_timeout_s() -> float:
+    return 0.4
+
+
 class Workers:
     """Two workers with one limited handler."""
 

@@ -15,6 +15,11 @@ from tests.support.events import recorded
 from tests.workers.harness import Harness, change
 
 
+@pytest.fixture
+def handler_timeout_s() -> float:
+    return 0.4
+
+
 async def test_slow_handler_is_cancelled_and_retried(harness: Harness) -> None:
     await harness.run((change("x", 1, "slow"), change("y", 1, object_id=2)))
     assert sorted(await harness.outcomes()) == [("processed", ""), ("retried", "handler_timeout")]

@@ -7,11 +7,12 @@ from redis.asyncio import Redis
 
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
+from tests.support.waiting import until
 from workers.lanes.lane_manager import LEASE_MS
 from workers.queue import leases
 from workers.queue.lease_thread import LeaseThread
 
-_SHORT_LEASE_MS = 600
+_SHORT_LEASE_MS = 1_500
 
 
 async def renewed_keys(redis: Redis, held: list[leases.Lease]) -> list[str]:
@@ -105,7 +106,7 @@ async def test_thread_reacquires_no_lease(
     redis: Redis, environ: dict[str, str], renewal: leases.LeaseRenewal, renewed: list[str]
 ) -> None:
     with lease_thread(environ, renewal):
-        time.sleep(0.5)  # noqa: ASYNC251 - as above
+        await until(lambda: renewed)
     assert (await redis.exists("lapsed"), set(renewed)) == (0, {"held"})
 
 
@@ -123,5 +124,5 @@ async def test_thread_reads_leases_again_that_the_loop_has_just_changed(
 
     renewal.leases = held
     with lease_thread(environ, renewal):
-        time.sleep(0.5)  # noqa: ASYNC251 - as above
+        await until(lambda: renewed)
     assert set(renewed) == {"held"}

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
@@ -23,6 +24,11 @@ def test_only_deliveries_that_run_for_seconds_are_published() -> None:
 
 def test_deadline_is_at_least_a_minute() -> None:
     assert (deadline_s(0.5), deadline_s(60.0)) == (60.0, 300.0)
+
+
+@pytest.fixture
+def handler_timeout_s() -> float:
+    return 2.0
 
 
 async def test_running_handler_is_named(harness: Harness) -> None:

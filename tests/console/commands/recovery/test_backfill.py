@@ -132,7 +132,7 @@ async def test_killed_backfill_continues_and_leaves_nothing_out(
     create_contacts(hubspot, 1500)
     process = start_spokes(deployed | {"HUBSPOT_SEARCH_LIMIT": "2"}, "backfill", *INTERVAL, "--yes")
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while await redis.zcard(IMPORT_QUEUE) < 3:  # noqa: ASYNC110 - another process fills it
                 await asyncio.sleep(0.05)
         process.kill()

@@ -24,7 +24,7 @@ async def killed_at(app: App, post: int, *, after_effect: bool) -> None:
         env=clean_environment(app.environ), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(app.names) < post - 1 + after_effect or not app.sim.faults.active[0].hits:  # noqa: ASYNC110 - the one waited for is another process
                 await asyncio.sleep(0.02)
     finally:
