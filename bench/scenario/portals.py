@@ -86,7 +86,7 @@ async def run_portals(
                 await asyncio.sleep(max(0.0, began + number - time.monotonic()))
                 await _queue(redis, CALM, [object_id])
                 await redis.publish(WAKE_CHANNEL, "")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while await _done(redis, CALM) < events and time.monotonic() < deadline:  # noqa: ASYNC110 - other processes get there
                 await asyncio.sleep(0.05)
         stored = await redis.lrange(f"portals:{CALM}", 0, -1)  # type: ignore[misc]  # redis-py types one class for sync and async

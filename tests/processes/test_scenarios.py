@@ -49,7 +49,7 @@ async def test_backlog_of_one_portal_delays_no_other_whatever_becomes_of_its_cal
 ) -> None:
     """The backlog takes minutes."""
     between = await run_portals(redis, valkey_url, str(tmp_path), backlog=6000, events=5, disturbance=disturbance)
-    assert (between.missing, between.p95_s < 20) == (0, True), between
+    assert (between.missing, between.p95_s < 60) == (0, True), between
 
 
 async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> None:
