@@ -19,7 +19,7 @@ async def sim(target: TargetProbe) -> AsyncIterator[Simulator]:
 
 async def test_overview_describes_every_endpoint(call: Caller) -> None:
     endpoints = (await call("GET", "/_sim/")).json["endpoints"]
-    assert len(endpoints) == 36
+    assert len(endpoints) == 37
     assert all(endpoints.values())
 
 
