@@ -132,7 +132,7 @@ async def test_handler_that_takes_the_executor_fails_alone(redis: Redis, start_w
     refused = [("dead", "handler_error:ProcessCallRefused")] * 2
     assert await wait_for_outcomes(redis, 3) == [*refused, ("processed", "")]
     process.send_signal(signal.SIGTERM)
-    assert await exit_code(process, seconds=10) == 0
+    assert await exit_code(process) == 0
 
 
 async def test_handler_that_cuts_all_connections_costs_no_event(redis: Redis, start_worker: StartWorker) -> None:
