@@ -1,6 +1,6 @@
 """`CRM`: HubSpot for one process, and the restricted services that one handler call gets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -245,6 +245,14 @@ class CRM:
             CRMError: the call failed, or calls are paused for longer than callers wait.
         """
         return await self._client.send(portal_id, request, kind, UNCHECKED[priority])
+
+    @property
+    def served_portals(self) -> Collection[int] | None:
+        """The portals that this process has credentials for; None until HubSpot has named the token's portal.
+
+        An empty collection means that there are none, so it says nothing before.
+        """
+        return self.credentials.portals if self.token_credentials.is_portal_known else None
 
     async def check_token(self) -> TokenInfo | None:
         """Return the portal and scopes of the token; None if HubSpot cannot answer now.

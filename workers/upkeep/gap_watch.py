@@ -1,7 +1,7 @@
 """Keep the ledger of gaps: apply waiting reports, find portals that became silent, and set alert and gauge."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from redis.asyncio import Redis
@@ -29,16 +29,22 @@ _DAY_MS: Final = 24 * _HOUR_MS
 _NAMED: Final = 5  # gaps in the alert
 
 
-async def watch_gaps(settings: Settings, redis: Redis, engine: AsyncEngine, episodes: AlertEpisodes) -> None:
+async def watch_gaps(
+    settings: Settings, redis: Redis, engine: AsyncEngine, episodes: AlertEpisodes, served: Collection[int] | None
+) -> None:
     """Apply the reports that wait, and set alert and gauge of the open gaps.
+
+    Args:
+        served: the portals that this worker has credentials for; None, not known yet: the reports wait. Without any
+            portal, a report of all portals would become a gap of none in particular.
 
     Raises:
         AuditUnavailable, RedisError: the audit store or Redis does not answer.
     """
     ledger = GapLedger.from_settings(settings, engine)
     reports = gap_reports(redis)
-    if payloads := await reports.oldest():
-        portals = await known_portals(redis) | set(settings.portal_ids)
+    if served is not None and (payloads := await reports.oldest()):
+        portals = await known_portals(redis) | {*settings.portal_ids, *served}
         scopes = scopes_of(load_router(settings.handlers).registrations)
         for report in map(decode, payloads):
             if isinstance(report, MissedInterval):

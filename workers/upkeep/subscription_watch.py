@@ -21,8 +21,13 @@ _NAMED: Final = 10
 _MISSING: Final = frozenset({DriftKind.STOPPED, DriftKind.NEVER_ARRIVED})  # no subscription is known
 
 
-async def watch_subscriptions(settings: Settings, redis: Redis, engine: AsyncEngine, episodes: AlertEpisodes) -> None:
+async def watch_subscriptions(
+    settings: Settings, redis: Redis, engine: AsyncEngine, episodes: AlertEpisodes, served: Collection[int] | None
+) -> None:
     """Set the state of the alert, and report what has been missing since the last time.
+
+    Args:
+        served: the portals that this worker has credentials for; None, not known yet: reports come later.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -40,11 +45,18 @@ async def watch_subscriptions(settings: Settings, redis: Redis, engine: AsyncEng
         drifts=[drift.kind.value for drift in faults], subjects=subjects[:_NAMED], count=len(subjects),
     )  # fmt: skip
     names = {subject for drift in faults if drift.kind in _MISSING for subject in drift.subjects}
-    await _report_missing(settings, redis, engine, report, names)
+    if served is not None:
+        await _report_missing(settings, redis, engine, report, names, served=served)
 
 
 async def _report_missing(
-    settings: Settings, redis: Redis, engine: AsyncEngine, report: DriftReport, missing: Collection[str]
+    settings: Settings,
+    redis: Redis,
+    engine: AsyncEngine,
+    report: DriftReport,
+    missing: Collection[str],
+    *,
+    served: Collection[int],
 ) -> None:
     """Report what is not reported yet: a part that a backfill has closed since stays closed."""
     now = clock.now_ms()
@@ -54,7 +66,7 @@ async def _report_missing(
     ended = {name: at for name, at in reported.items() if name not in missing and name in known and at is not None}
     since = missing_from(report.registrations, missing)
     since |= {name: at for name, at in reported.items() if name in missing and at is not None}
-    await report_missing(settings, redis, engine, since | ended, until=now)
+    await report_missing(settings, redis, engine, since | ended, until=now, served=served)
     async with redis.pipeline(transaction=True) as pipeline:
         for name in reported.keys() - since.keys():
             pipeline.hdel(STOPPED_EVENTS, name)

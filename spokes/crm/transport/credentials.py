@@ -76,6 +76,11 @@ class TokenCredentials:
         is_excluded = bool(self._portal_ids) and self._portal_id not in self._portal_ids
         return () if is_excluded or not self._portal_id else (self._portal_id,)
 
+    @property
+    def is_portal_known(self) -> bool:
+        """Whether HubSpot has named the token's portal, or there is no token."""
+        return bool(self._portal_id) or not self.has_token
+
     async def client(self, portal_id: int) -> "HubSpotClient":
         """Return the client if the token is the portal's.
 

@@ -35,15 +35,21 @@ def missing_from(states: Collection[RegistrationState], names: Collection[str]) 
 
 
 async def report_missing(
-    settings: Settings, redis: Redis, engine: AsyncEngine, since: Mapping[str, int], *, until: int
+    settings: Settings,
+    redis: Redis,
+    engine: AsyncEngine,
+    since: Mapping[str, int],
+    *,
+    until: int,
+    served: Collection[int] = (),
 ) -> None:
-    """Report a gap of each event, from its time in `since` on (epoch ms), in all portals.
+    """Report a gap of each event, from its time in `since` on (epoch ms), in all portals: known ones and `served`.
 
     Raises:
         RedisError, OSError: Redis does not answer.
         AuditUnavailable: the audit store does not answer.
     """
-    portals = await known_portals(redis) | set(settings.portal_ids)
+    portals = await known_portals(redis) | {*settings.portal_ids, *served}
     ledger = GapLedger.from_settings(settings, engine)
     for name, begin in since.items():
         for scope in scopes_of([name]):

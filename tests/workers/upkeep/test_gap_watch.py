@@ -1,6 +1,9 @@
 """workers.upkeep.gap_watch: reports reach the ledger, with alert and gauge; silent portals are found."""
 
+import asyncio
+
 import orjson
+import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,8 +15,12 @@ from spokes.core.settings import Settings
 from spokes.gaps.gap import GapCause, MissedInterval, Proof, ProvenInterval
 from spokes.gaps.ledger import GapLedger
 from spokes.gaps.reports import report_missed, report_proven
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from tests.support.waiting import until
 from tests.workers.upkeep.archived import DAY, archive
 from workers.upkeep.gap_watch import watch_gaps, watch_silence
+from workers.worker import build_worker
 
 DOWN = MissedInterval(since=1000, until=5000, cause=GapCause.NO_WEB_PROCESS)
 
@@ -24,7 +31,7 @@ async def test_report_becomes_a_gap_of_each_portal_and_an_alert_until_it_is_prov
     await redis.sadd(keys.PORTALS, "7")
     await redis.rpush(keys.GAP_REPORTS, "unreadable", '"proof"', "[1]")
     await report_missed(redis, DOWN)
-    await watch_gaps(settings, redis, store, AlertEpisodes(redis))
+    await watch_gaps(settings, redis, store, AlertEpisodes(redis), ())
     gaps = await GapLedger.from_settings(settings, store).list()
     assert {gap.portal_id for gap in gaps} == {7}
     assert {"contact", "company", "deal"} <= {gap.scope for gap in gaps}
@@ -32,10 +39,41 @@ async def test_report_becomes_a_gap_of_each_portal_and_an_alert_until_it_is_prov
     assert (active["count"], active["causes"]) == (len(gaps), {"no_web_process": len(gaps)})
     assert int(await redis.get(keys.OPEN_GAPS)) == len(gaps)
     await report_proven(redis, ProvenInterval(since=0, until=9000, proof=Proof.JOURNAL))
-    await watch_gaps(settings, redis, store, AlertEpisodes(redis))
+    await watch_gaps(settings, redis, store, AlertEpisodes(redis), ())
     assert await GapLedger.from_settings(settings, store).list() == []
     assert not await redis.hexists(keys.ALERTS_ACTIVE, "gaps_open")
     assert await redis.llen(keys.GAP_REPORTS) == 0
+
+
+@pytest.mark.slow  # periodic jobs are looked at every five seconds
+async def test_report_of_all_portals_waits_until_hubspot_has_named_the_portal_of_the_token(
+    settings: Settings, redis: Redis, store: AsyncEngine, hubspot: Simulator
+) -> None:
+    settings = settings.model_copy(update={"hubspot_api_url": hubspot.url})
+    fault = hubspot.faults.add(Fault(path="*access-token-info*", status=503))
+    await report_missed(redis, DOWN)
+    worker = build_worker(settings)
+    worker._handle_signals = False
+    running = asyncio.create_task(worker.async_run())
+    ledger = GapLedger.from_settings(settings, store)
+
+    async def has_run() -> bool:
+        return bool(await redis.get(keys.periodic_job("gaps")))
+
+    async def has_gaps() -> bool:
+        return bool(await ledger.list())
+
+    try:
+        await until(has_run)
+        assert (await redis.llen(keys.GAP_REPORTS), await ledger.list()) == (1, [])
+        hubspot.faults.remove(fault)
+        await redis.delete(keys.periodic_job("gaps"))  # due again
+        await until(has_gaps)
+        assert {gap.portal_id for gap in await ledger.list()} == {hubspot.portal.config.portal_id}
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await worker.close()
 
 
 async def test_portal_that_became_silent_has_a_gap(settings: Settings, redis: Redis, store: AsyncEngine) -> None:

@@ -50,7 +50,7 @@ async def deliver(redis: Redis, settings: Settings, *raws: RawEvent) -> None:
 
 async def gaps(redis: Redis, settings: Settings, store: AsyncEngine, *, closed: bool = False) -> list[Gap]:
     await prove_redeliveries(redis)
-    await watch_gaps(settings, redis, store, AlertEpisodes(redis))
+    await watch_gaps(settings, redis, store, AlertEpisodes(redis), ())
     return await GapLedger.from_settings(settings, store).list(include_closed=closed)
 
 

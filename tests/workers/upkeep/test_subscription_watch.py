@@ -46,7 +46,7 @@ class World:
             await self.arrive(STOPPED, self.stopped_at - day * DAY_MS)
 
     async def watch(self) -> list[Gap]:
-        await watch_subscriptions(self._settings, self._redis, self._engine, AlertEpisodes(self._redis))
+        await watch_subscriptions(self._settings, self._redis, self._engine, AlertEpisodes(self._redis), ())
         return await self.ledger.list()
 
 

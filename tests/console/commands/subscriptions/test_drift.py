@@ -134,10 +134,10 @@ async def test_alert_is_active_while_something_is_missing(
 ) -> None:
     settings, episodes = Settings.from_env(environ), AlertEpisodes(redis)
     await register(redis, 2)
-    await watch_subscriptions(settings, redis, sqlite_engine, episodes)
+    await watch_subscriptions(settings, redis, sqlite_engine, episodes, ())
     assert await episodes.active("subscriptions_drifted") == ["subscriptions_drifted"]
     await register(redis, 0)
-    await watch_subscriptions(settings, redis, sqlite_engine, episodes)
+    await watch_subscriptions(settings, redis, sqlite_engine, episodes, ())
     assert await episodes.active("subscriptions_drifted") == []
 
 
