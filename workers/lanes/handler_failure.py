@@ -11,7 +11,7 @@ import orjson
 
 from spokes.core.errors import CRMError
 from spokes.core.masking import Mask
-from spokes.core.redis.errors import is_redis_outage
+from spokes.core.redis.errors import is_refused_by_redis
 from spokes.core.telemetry.error_places import class_name, traceback_of
 from spokes.http.errors import TransientHttpError
 from spokes.queue.pauses.pause_decisions import pause_for_error
@@ -70,7 +70,7 @@ def _read(error: BaseException, retry_on: RetryOn) -> None:
         BaseException: it cannot be read, or has attributes of other types than our own errors.
     """
     is_transient(error, retry_on)
-    is_redis_outage(error)
+    is_refused_by_redis(error)
     free_run_limit(error)
     delay_s = requested_delay_s(error)
     pause = pause_for_error(error)

@@ -21,7 +21,7 @@ from spokes.core.errors import (
     TransientCRMError,
 )
 from spokes.core.events import Event
-from spokes.core.redis.errors import is_redis_outage
+from spokes.core.redis.errors import is_refused_by_redis
 from spokes.core.telemetry.error_places import class_name, error_place
 from spokes.http.errors import HttpRateReached, HttpUnavailable, TransientHttpError
 from spokes.queue.pauses.pause_decisions import pause_for_error
@@ -186,7 +186,7 @@ def _precedence(error: BaseException, retry_on: tuple[type[Exception], ...]) -> 
         return 0, 0.0
     if isinstance(error, LeaseLost):
         return 1, 0.0
-    if not is_transient(error, retry_on) and not is_redis_outage(error):
+    if not is_transient(error, retry_on) and not is_refused_by_redis(error):
         return 2, 0.0
     if _waits_for_pause(error):
         return 3, 0.0
@@ -206,7 +206,7 @@ def free_run_limit(error: BaseException) -> int:
         return _LIMITED_FREE_RUNS
     if isinstance(error, LeaseLost):
         return _LEASE_LOST_FREE_RUNS
-    return _OUTAGE_FREE_RUNS if is_redis_outage(error) else 0
+    return _OUTAGE_FREE_RUNS if is_refused_by_redis(error) else 0
 
 
 def retried_after_refusal(resolution: Resolution, free_runs: int) -> Resolution:
@@ -285,7 +285,7 @@ def _parked_after_free_run(error: BaseException) -> Resolution:
 
 def resolution_for_internal_error(attempt: int, error: BaseException) -> Resolution:
     """Return the resolution of an event for which code of ours raised `error`, not the handler."""
-    if is_redis_outage(error):
+    if is_refused_by_redis(error):
         return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
     failure = {"error": class_name(error), "error_at": error_place(error)}
     if attempt <= len(_INTERNAL_RETRY_S):

@@ -20,7 +20,7 @@ from spokes.core.background import Background
 from spokes.core.delivery import is_oversized, unread_argument
 from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis import keys
-from spokes.core.redis.errors import RedisFault, classify, first_word, is_redis_outage
+from spokes.core.redis.errors import RedisFault, classify, first_word, is_refused_by_redis
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, RETRY_KEY_PREFIX, WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import FALSE_LEASE, read_script
@@ -221,7 +221,7 @@ class ArqBatchWorker(Worker):
             self.jobs_retried += 1
         except Exception as error:
             self.jobs_failed += 1
-            if is_redis_outage(error):
+            if is_refused_by_redis(error):
                 await asyncio.sleep(_POSTPONE_S * random.uniform(0.5, 1.5))
                 await self._release_job(job_id)
             else:

@@ -121,6 +121,15 @@ def is_redis_outage(error: BaseException) -> bool:
     return isinstance(error, RedisError) and classify(error) in {RedisFault.OUTAGE, RedisFault.FULL}
 
 
+def is_refused_by_redis(error: BaseException) -> bool:
+    """Return whether Redis refuses calls whatever they are: an outage, or a password or permission that was changed.
+
+    The event that needed such a call is not at fault.
+    """
+    is_refusal = isinstance(error, RedisError) and classify(error) is RedisFault.UNUSABLE
+    return is_refusal or is_redis_outage(error)
+
+
 def _look_up(error: BaseException) -> tuple[RedisFault, str]:
     for classes, fault, sentence in _BY_CLASS:
         if isinstance(error, classes):

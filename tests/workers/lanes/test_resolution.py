@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from spokes.audit.records import TERMINAL, Outcome
@@ -246,6 +247,8 @@ def test_resolution_is_either_final_or_delayed(error: BaseException, attempt: in
         (PortalMoving(retry_after_s=3_600), "portal_moving", PAUSED_RETRY_S, ""),
         (LeaseLost(), "lease_lost", 1.0, ""),
         (RedisConnectionError(), "redis_away", 1.0, ""),
+        (AuthenticationError("Authentication required."), "redis_away", 1.0, ""),  # the password was changed
+        (NoPermissionError("no permissions to run the 'hset' command"), "redis_away", 1.0, ""),
     ],
 )
 def test_event_that_cannot_run_now_is_parked_without_an_attempt(
