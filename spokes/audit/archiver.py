@@ -27,6 +27,7 @@ from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action
 from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import partitions, schema
+from spokes.audit.sql.chain_head import lock_head
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.transactions import WriteTransactions
 from spokes.audit.stream import ENTRY_FIELD
@@ -190,7 +191,8 @@ class Archiver:
         known = await self._chain_end.load()
 
         def append(connection: Connection) -> tuple[bool, list[Row]]:
-            return contradicts(connection, known.end), self._chain_writer.append(connection, rows)
+            head = lock_head(connection, known.end.seq if known.end else 0)
+            return contradicts(head, known.end), self._chain_writer.append(connection, rows, head)
 
         is_broken, added = await self._transactions.run(append)
         ARCHIVED.inc(len(added))

@@ -14,9 +14,10 @@ from typing import Final, Self
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from spokes.audit.sql.chain_head import lock_head
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
-from spokes.audit.sql.tables import CHECKPOINTS, HEAD, RECORDS
+from spokes.audit.sql.tables import CHECKPOINTS, RECORDS
 from spokes.core.clock import now_ms
 from spokes.core.errors import AuditUnavailable
 from spokes.core.masking import derive_key
@@ -24,6 +25,7 @@ from spokes.core.masking import derive_key
 _MAX_INTERVAL_MS: Final = 3_600_000  # between two checkpoints while the chain grows
 FORMAT: Final = "spokes-audit-1"
 _FIELD_COUNT: Final = 6
+NO_CHECKPOINT: Final = (0, 0)  # `seq` and `at`
 
 
 @unique
@@ -97,7 +99,7 @@ def is_due(seq: int, at: int, last: tuple[int, int], *, checkpoint_every: int) -
     """Return whether to sign the chain's end: `checkpoint_every` records or one hour after the last checkpoint.
 
     Args:
-        last: `seq` and `at` of the last checkpoint, (0, 0) if there is none.
+        last: `seq` and `at` of the last checkpoint.
     """
     return seq > last[0] and (seq - last[0] >= checkpoint_every or at - last[1] >= _MAX_INTERVAL_MS)
 
@@ -109,18 +111,22 @@ def store_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
     connection.execute(insert(CHECKPOINTS).values(**fields, **link, signature=checkpoint.signature))
 
 
+def last_checkpoint(connection: Connection) -> tuple[int, int]:
+    """Return `seq` and `at` of the last checkpoint, NO_CHECKPOINT if there is none."""
+    newest = select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0), func.coalesce(func.max(CHECKPOINTS.c.at), 0))
+    seq, at = connection.execute(newest.where(CHECKPOINTS.c.kind == CheckpointKind.CHECKPOINT)).one()
+    return seq, at
+
+
 def sign_chain_end(
-    connection: Connection, key: bytes, seq: int, hash_: str, *, checkpoint_every: int
+    connection: Connection, key: bytes, seq: int, hash_: str, last: tuple[int, int], *, checkpoint_every: int
 ) -> Checkpoint | None:
     """Sign the chain's end if a checkpoint is due, in the transaction that extended the chain; return the checkpoint.
 
-    With `checkpoint_every` 1 it is due after any record.
+    With `checkpoint_every` 1 it is due after any record. `last` is the last checkpoint's position.
     """
-    newest = select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0), func.coalesce(func.max(CHECKPOINTS.c.at), 0))
-    is_checkpoint = CHECKPOINTS.c.kind == CheckpointKind.CHECKPOINT
-    last_seq, last_at = connection.execute(newest.where(is_checkpoint)).one()
     at = now_ms()
-    if not is_due(seq, at, (last_seq, last_at), checkpoint_every=checkpoint_every):
+    if not is_due(seq, at, last, checkpoint_every=checkpoint_every):
         return None
     previous = connection.scalar(select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0)))
     checkpoint = Checkpoint(CheckpointKind.CHECKPOINT, seq, hash_, at).with_signature(key).linked(key, previous or 0)
@@ -135,16 +141,15 @@ async def sign_end_now(engine: AsyncEngine, key: bytes) -> Checkpoint | None:
         AuditUnavailable: the store does not answer, or the chain's last record is not the one that its head names.
     """
     async with write_connection(engine) as connection:
-        head = (await connection.execute(select(HEAD.c.seq, HEAD.c.hash).with_for_update())).one_or_none()
-        if head is None:
-            raise AuditUnavailable("The head of the audit chain is missing: run `spokes audit verify`.")
+        head = await connection.run_sync(lock_head)
         last_hash = await connection.scalar(select(RECORDS.c.hash).where(RECORDS.c.seq == head.seq))
         is_purged = last_hash is None and not await connection.scalar(select(func.count()).select_from(RECORDS))
         if last_hash != head.hash and not is_purged:
             raise AuditUnavailable(
                 "The end of the audit chain is broken, and was not signed: run `spokes audit verify`."
             )
-        await connection.run_sync(sign_chain_end, key, head.seq, head.hash, checkpoint_every=1)
+        last = await connection.run_sync(last_checkpoint)
+        await connection.run_sync(sign_chain_end, key, head.seq, head.hash, last, checkpoint_every=1)
     checkpoints = [each for each in await load_checkpoints(engine) if each.kind is CheckpointKind.CHECKPOINT]
     return checkpoints[-1] if checkpoints else None
 

@@ -10,6 +10,7 @@ from spokes.audit.chain_writer import ChainWriter
 from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import AuditRecord
 from spokes.audit.rows import to_row
+from spokes.audit.sql.chain_head import lock_head
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 
@@ -33,4 +34,5 @@ class DirectRecords:
             AuditUnavailable: the chain's head is missing.
         """
         if rows := [mask_row(to_row(record.as_dict())) for record in records]:
-            await connection.run_sync(ChainWriter(self.master_key, self.checkpoint_every).append, rows)
+            writer, head = ChainWriter(self.master_key, self.checkpoint_every), await connection.run_sync(lock_head)
+            await connection.run_sync(writer.append, rows, head)

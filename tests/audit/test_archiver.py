@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from spokes.audit.archiver import Archiver
+from spokes.audit.chain import GENESIS
+from spokes.audit.checkpoints import load_checkpoints
 from spokes.audit.records import Action
 from spokes.audit.rows import Row
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.sql.queries import fetch
-from spokes.audit.sql.tables import RECORDS
+from spokes.audit.sql.tables import CHECKPOINTS, HEAD, RECORDS
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.audit.verification.verify import verify
 from spokes.core.errors import AuditUnavailable
@@ -314,3 +316,32 @@ async def test_store_stopped_and_started_loses_nothing_and_alerts_once_after_the
     events = ["audit_tables_created", "audit_unavailable", "audit_unavailable_over"]
     assert [log["event"] for log in logs] == events[: 1 + alerts]
     await engine.dispose()
+
+
+async def checkpoints(engine: AsyncEngine) -> list[int]:
+    return [checkpoint.seq for checkpoint in await load_checkpoints(engine)]
+
+
+async def test_two_archivers_sign_each_checkpoint_once(
+    redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
+) -> None:
+    one, other = (Archiver(redis, each, KEY, checkpoint_every=10) for each in (engine, other_engine))
+    for number, archiver in enumerate((one, other, one, other)):
+        await fill(redis, 10, first=1 + 10 * number)
+        await archiver.run_once()
+    await fill(redis, 5, first=41)
+    await one.run_once()
+    assert await checkpoints(engine) == [10, 20, 30, 40]
+
+
+async def test_checkpoints_go_on_after_a_shorter_chain_was_restored(redis: Redis, engine: AsyncEngine) -> None:
+    archiver = Archiver(redis, engine, KEY, checkpoint_every=10)
+    await fill(redis, 30)
+    await archiver.run_once()
+    async with write_connection(engine) as connection:
+        for table in (RECORDS, CHECKPOINTS):
+            await connection.execute(delete(table))
+        await connection.execute(update(HEAD).values(seq=0, hash=GENESIS))
+    await fill(redis, 10, first=31)
+    await archiver.run_once()
+    assert await checkpoints(engine) == [10]

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from redis.asyncio import Redis
-from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.checkpoints import Checkpoint, CheckpointKind, load_checkpoints, signing_key
 from spokes.audit.rows import Row
-from spokes.audit.sql.tables import HEAD, RECORDS
+from spokes.audit.sql.chain_head import ChainHead
 from spokes.core.clock import now_ms
 from spokes.core.errors import AuditUnavailable
 from spokes.core.redis.keys import AUDIT_CHAIN_END
@@ -88,17 +87,11 @@ class ChainEnd:
         return checkpoint if checkpoint.is_genuine(signing_key(self.master_key)) else None
 
 
-def contradicts(connection: Connection, end: Checkpoint | None) -> bool:
+def contradicts(head: ChainHead, end: Checkpoint | None) -> bool:
     """Return whether the chain in SQL is shorter than `end`, or has another record there; a purged one may be missing.
 
-    Raises:
-        AuditUnavailable: the store does not answer.
+    Args:
+        head: read with the hash of the record that `end` names.
+        end: what Redis keeps, None if unknown.
     """
-    if end is None:
-        return False
-    record = select(RECORDS.c.hash).where(RECORDS.c.seq == end.seq).scalar_subquery()
-    head = connection.execute(select(HEAD.c.seq, record)).one_or_none()
-    if head is None:  # the chain writer reports it
-        return False
-    seq, hash_ = head
-    return seq < end.seq or hash_ not in {None, end.hash}
+    return end is not None and (head.seq < end.seq or head.hash_at not in {None, end.hash})
