@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.chain_writer import ChainWriter
 from spokes.audit.entry_signature import Signature, split_signature
-from spokes.audit.evidence.chain_end import ChainEnd, contradicts
+from spokes.audit.evidence.chain_end import ChainEnd, KnownEnd, contradicts
 from spokes.audit.evidence.upgrade_window import load_unsigned_until
 from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action
@@ -70,7 +70,7 @@ class Archiver:
 
     def __init__(
         self, redis: Redis, engine: AsyncEngine, master_key: str, *, batch_size: int = 500,
-        checkpoint_every: int = 10_000, gather_s: float = 0.04, retry_s: float = 2.0,
+        checkpoint_every: int = 10_000, gather_s: float = 0.025, retry_s: float = 2.0,
     ) -> None:  # fmt: skip
         self._redis = redis
         self._engine = engine
@@ -180,7 +180,7 @@ class Archiver:
     async def _archive(self) -> _Batch:
         if not self._is_prepared:
             await self._prepare()
-        entries = await self._redis.xrange(AUDIT_STREAM, count=self._next_batch)
+        entries, known = await self._read()
         is_full = len(entries) == self._next_batch
         self._next_batch = min(self._max_batch, self._next_batch * 2) if is_full else self._batch_size
         if not entries:
@@ -188,7 +188,6 @@ class Archiver:
         self._last_id = entries[-1][0]
         accepts_unsigned = now_ms() < self._unsigned_until
         rows = [_row_of_entry(entry_id, fields, accepts_unsigned) for entry_id, fields in entries]
-        known = await self._chain_end.load()
 
         def append(connection: Connection) -> tuple[bool, list[Row]]:
             head = lock_head(connection, known.end.seq if known.end else 0)
@@ -196,19 +195,35 @@ class Archiver:
 
         is_broken, added = await self._transactions.run(append)
         ARCHIVED.inc(len(added))
-        await self._redis.xdel(AUDIT_STREAM, *(entry_id for entry_id, _ in entries))
+        await self._remove([entry_id for entry_id, _ in entries], [] if is_broken else added)
         with contextlib.suppress(RedisError):  # what is reported is in the log and in the archive
-            for action, alert in _REPORTED.items():
-                if count := sum(row["action"] == action for row in added):
-                    await self._episodes.report_once(alert, entries=count)
-            await self._keep_end(added, is_broken=is_broken)
+            await self._report(added, is_broken=is_broken)
         return _Batch(len(entries), len(added))
 
-    async def _keep_end(self, added: list[Row], *, is_broken: bool) -> None:
-        """Keep the chain's new end in Redis; if the chain contradicts the one kept there, keep that and alert."""
-        if not is_broken and added:
-            await self._chain_end.save(added[-1], self._chain_writer.new_checkpoint)
-        elif is_broken and not self._is_broken:
+    async def _read(self) -> tuple[list[tuple[bytes, dict[bytes, bytes]]], KnownEnd]:
+        """Return the oldest entries of the stream, and what Redis keeps of the chain's end."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            self._chain_end.read(pipeline)
+            pipeline.xrange(AUDIT_STREAM, count=self._next_batch)
+            fields, entries = await pipeline.execute()
+        return entries, self._chain_end.parse(fields)
+
+    async def _remove(self, entry_ids: list[bytes], added: list[Row]) -> None:
+        """Remove archived entries from the stream, and keep the chain's new end, for which a full Redis has no room."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.xdel(AUDIT_STREAM, *entry_ids)
+            if added:
+                self._chain_end.write(pipeline, added[-1], self._chain_writer.new_checkpoint)
+            removed, *_ = await pipeline.execute(raise_on_error=False)
+        if isinstance(removed, RedisError):
+            raise removed
+
+    async def _report(self, added: list[Row], *, is_broken: bool) -> None:
+        """Alert for entries that are unreadable or not ours, and once for a chain that contradicts the end we knew."""
+        for action, alert in _REPORTED.items():
+            if count := sum(row["action"] == action for row in added):
+                await self._episodes.report_once(alert, entries=count)
+        if is_broken and not self._is_broken:
             await self._episodes.set_state(Alert.AUDIT_CHAIN_BROKEN, is_active=True, found="end_of_chain")
         self._is_broken = is_broken
 

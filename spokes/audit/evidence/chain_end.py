@@ -3,10 +3,12 @@
 The archiver replaces it after each batch, unless the chain in SQL contradicts it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.checkpoints import Checkpoint, CheckpointKind, load_checkpoints, signing_key
@@ -46,7 +48,14 @@ class ChainEnd:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        fields = await self.redis.hgetall(AUDIT_CHAIN_END)  # type: ignore[misc]  # redis-py types one class for sync and async
+        return self.parse(await self.redis.hgetall(AUDIT_CHAIN_END))  # type: ignore[misc]  # redis-py types one class for sync and async
+
+    def read(self, pipeline: Pipeline) -> None:
+        """Read in the caller's pipeline what `parse` takes."""
+        pipeline.hgetall(AUDIT_CHAIN_END)
+
+    def parse(self, fields: Mapping[bytes, bytes]) -> KnownEnd:
+        """Return what Redis keeps, without what was not signed with our key."""
         return KnownEnd(self._parse(fields.get(_END.encode())), self._parse(fields.get(_NEWEST.encode())))
 
     async def require_own_key(self, engine: AsyncEngine) -> None:
@@ -67,17 +76,13 @@ class ChainEnd:
                 "archived. Set the AUDIT_KEY with which the store was written, or DATABASE_URL to another database."
             )
 
-    async def save(self, last: Row, newest: Checkpoint | None) -> None:
-        """Keep the chain's last record, and its newest checkpoint if there is a new one.
-
-        Raises:
-            RedisError, OSError: Redis does not answer.
-        """
+    def write(self, pipeline: Pipeline, last: Row, newest: Checkpoint | None) -> None:
+        """Keep, in the caller's pipeline, the chain's last record, and its newest checkpoint if there is a new one."""
         end = Checkpoint(CheckpointKind.CHECKPOINT, int(last["seq"] or 0), str(last["hash"]), now_ms())
         texts = {_END: end.with_signature(signing_key(self.master_key)).to_text()}
         if newest:
             texts[_NEWEST] = newest.to_text()
-        await self.redis.hset(AUDIT_CHAIN_END, mapping=texts)  # type: ignore[misc]  # as above
+        pipeline.hset(AUDIT_CHAIN_END, mapping=texts)
 
     def _parse(self, line: bytes | None) -> Checkpoint | None:
         try:

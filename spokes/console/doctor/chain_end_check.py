@@ -4,9 +4,12 @@ from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
+from spokes.audit.checkpoints import Checkpoint
 from spokes.audit.evidence.chain_end import ChainEnd, contradicts
 from spokes.audit.sql import schema
+from spokes.audit.sql.chain_head import read_head
 from spokes.audit.sql.engine import open_engine, read_connection
 from spokes.console.doctor.findings import Finding, fault
 from spokes.core.errors import AuditUnavailable
@@ -14,6 +17,11 @@ from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 
 TOPIC: Final = "audit chain"
+
+
+def _contradicts(connection: Connection, position: Checkpoint) -> bool:
+    head = read_head(connection, position.seq)
+    return head is not None and contradicts(head, position)  # a missing head is named by the verification
 
 
 async def check_chain_end(settings: Settings, redis: Redis) -> list[Finding]:
@@ -26,7 +34,7 @@ async def check_chain_end(settings: Settings, redis: Redis) -> list[Finding]:
             missing = [
                 position.seq
                 for position in known.positions
-                if not has_tables or await connection.run_sync(contradicts, position)
+                if not has_tables or await connection.run_sync(_contradicts, position)
             ]
     except (RedisError, OSError, TimeoutError, AuditUnavailable):
         return []  # the checks of Redis and of the audit store report it
