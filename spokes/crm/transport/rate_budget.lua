@@ -102,22 +102,32 @@ local function even_share(window, available, left, day_limit, day_left_us)
   return share
 end
 
--- Returns how many calls of a set were made lately, less those that will soon have come back: by how much it grows.
-local function growth(key, window)
-  local part = GROWTH_SHARE_OF_WINDOW * window
-  local latest = redis.call('ZCOUNT', key, string.format('%.0f', now + window - part), '+inf')
-  return latest - redis.call('ZCOUNT', key, '-inf', string.format('%.0f', now + part)), latest
+-- Returns how many interactive calls end within a range of times, less those of imports.
+local function interactive_slots(from, to)
+  return redis.call('ZCOUNT', SLOTS, from, to) - redis.call('ZCOUNT', IMPORT_SLOTS, from, to)
 end
 
--- Returns how many calls of a window interactive work leaves to imports, at least the reserve: what it does not use now,
--- and would not use if it went on growing as it does. It needs them before those that imports take now come back.
+-- Returns how many calls interactive work will use at most while the slots of imports that begin now are in use: the
+-- calls that it uses and goes on making as it does now, less those that come back until then. A small difference is
+-- chance, and does not count.
+local function expected_interactive(used, reserve, window)
+  local part = GROWTH_SHARE_OF_WINDOW * window
+  local latest = interactive_slots(string.format('%.0f', now + window - part), '+inf')
+  local most = 0
+  for parts = 0.5, 1 / GROWTH_SHARE_OF_WINDOW - 1, 0.5 do
+    local returning = interactive_slots('-inf', string.format('%.0f', now + parts * part))
+    local more = parts * latest - returning
+    if more > math.max(parts, 1) * reserve / 2 then
+      most = math.max(most, more)
+    end
+  end
+  return used + most
+end
+
+-- Returns how many calls of a window interactive work leaves to imports, at least the reserve.
 local function left_to_imports(limit, reserve, window)
   local used = redis.call('ZCARD', SLOTS) - redis.call('ZCARD', IMPORT_SLOTS)
-  local grown, latest = growth(SLOTS, window)
-  local grown_imports, latest_imports = growth(IMPORT_SLOTS, window)
-  local more = (1 / GROWTH_SHARE_OF_WINDOW - 1) * math.max(0, grown - grown_imports - reserve / 2)
-  local expected = math.max(used, math.min(used + more, (latest - latest_imports) / GROWTH_SHARE_OF_WINDOW))
-  return math.max(1, reserve, limit - reserve - math.floor(expected))
+  return math.max(1, reserve, limit - reserve - math.floor(expected_interactive(used, reserve, window)))
 end
 
 -- Returns how long one import lasts when imports are granted evenly, and how much earlier than that they may begin. The

@@ -82,6 +82,7 @@ def evenly(rate: float, start: float, end: float) -> list[float]:
     [
         pytest.param(evenly(14.5, 0, 30), 0.2, id="both begin together"),
         pytest.param(evenly(2, 0, 15) + evenly(14.5, 15, 30), 0.1, id="a small load grows"),
+        pytest.param(evenly(30, 0, 1) + evenly(14.5, 1, 30), 0.3, id="a burst of calls comes first"),
         pytest.param(evenly(14.5, 5, 30), 1.0, id="imports alone have taken half of the limit"),
     ],
 )
