@@ -78,11 +78,18 @@ class ChildProcess:
 
     def handles_signal(self, number: signal.Signals) -> bool:
         """Return whether it has a handler for a signal; during start-up, before it has one, the signal kills it."""
+        return self._has_signal("SigCgt:", number)
+
+    def ignores_signal(self, number: signal.Signals) -> bool:
+        """Return whether it ignores a signal, as one of the bad handlers does until the worker takes that back."""
+        return self._has_signal("SigIgn:", number)
+
+    def _has_signal(self, field: str, number: signal.Signals) -> bool:
         if not self.pid:
             return False
         status = Path(f"/proc/{self.pid}/status").read_text()
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        return bool(caught >> (number - 1) & 1)
+        mask = int(status.partition(field)[2].split()[0], 16)
+        return bool(mask >> (number - 1) & 1)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal if the process is running."""

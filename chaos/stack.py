@@ -38,7 +38,7 @@ _EXCLUSIVE_TIMEOUT_S: Final = 8.0  # for a process that another disruption uses
 _SECRETS_KEY: Final = "3f6d0c2e8b1a4e579c347a5e2d10b9f8"
 _CONSOLE_KEY: Final = "5a17d0c2e8b1a4e579c347a5e2d10b9f85a17d0c2e8b1a4e579c347a5e2d10b9"
 _SIGNALS_READY_S: Final = 60.0  # until a process has its signal handlers, even on a slow machine
-_SIGNAL_IGNORED_S: Final = 2.0
+_SIGNAL_IGNORED_S: Final = 2.0  # at most, by a bad handler
 
 
 class ProcessBusy(Exception):
@@ -183,11 +183,9 @@ class Stack:
 
     async def terminate(self, process: ChildProcess) -> None:
         """Stop a process with SIGTERM, as a host does; note it if it does not exit by itself with code 0."""
-        has_handler = process.handles_signal(signal.SIGTERM)
-        if not has_handler:  # a handler of ours ignores the signal, until the worker takes that back
+        if process.ignores_signal(signal.SIGTERM):
             await asyncio.sleep(_SIGNAL_IGNORED_S)
-            has_handler = process.handles_signal(signal.SIGTERM)
-        age_s = process.age_s
+        age_s, has_handler = process.age_s, process.handles_signal(signal.SIGTERM)
         code = await process.stop()
         if code and not (code == -signal.SIGTERM and not has_handler and age_s < _SIGNALS_READY_S):
             self.unexpected_exits.append(

@@ -1,9 +1,11 @@
-"""What the handlers of a router declare, one declaration for each registration."""
+"""What handlers declare, one declaration for each registration."""
+
+from collections.abc import Iterable
 
 from spokes.crm.scopes import Declaration
-from spokes.routing import Router
+from spokes.routing import Route
 
 
-def handler_declarations(router: Router) -> list[Declaration]:
-    """Return what the handlers declare, one declaration per registration."""
-    return [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in router]
+def handler_declarations(registrations: Iterable[tuple[str, Route]]) -> list[Declaration]:
+    """Return the declarations of some registrations, or of a router, which yields all of its own."""
+    return [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in registrations]

@@ -120,10 +120,8 @@ class OnceGuard:
 
 def _has_ended(error: CRMError) -> bool:
     """Return whether a call that failed has no later effect: HubSpot itself has answered, not a gateway in between."""
-    is_refusal = HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
-    return error.status == HTTPStatus.INTERNAL_SERVER_ERROR or (
-        is_refusal and error.status != HTTPStatus.REQUEST_TIMEOUT
-    )
+    is_answer = HTTPStatus.BAD_REQUEST <= error.status <= HTTPStatus.INTERNAL_SERVER_ERROR
+    return is_answer and error.status != HTTPStatus.REQUEST_TIMEOUT
 
 
 def _checked_name(name: object) -> str:

@@ -56,7 +56,7 @@ class ChainEnd:
 
     def parse(self, fields: Mapping[bytes, bytes]) -> KnownEnd:
         """Return what Redis keeps, without what was not signed with our key."""
-        return KnownEnd(self._parse(fields.get(_END.encode())), self._parse(fields.get(_NEWEST.encode())))
+        return KnownEnd(self._position(fields.get(_END.encode())), self._position(fields.get(_NEWEST.encode())))
 
     async def require_own_key(self, engine: AsyncEngine) -> None:
         """Check, for a Redis that is new, that the store was signed with our key: it may have been restored alone.
@@ -84,7 +84,7 @@ class ChainEnd:
             texts[_NEWEST] = newest.to_text()
         pipeline.hset(AUDIT_CHAIN_END, mapping=texts)
 
-    def _parse(self, line: bytes | None) -> Checkpoint | None:
+    def _position(self, line: bytes | None) -> Checkpoint | None:
         try:
             checkpoint = Checkpoint.from_text((line or b"").decode())
         except (AuditUnavailable, UnicodeDecodeError):

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
+from spokes.console.handler_declarations import handler_declarations
 from spokes.console.output import JsonOption, print_json, print_table
-from spokes.crm.scopes import Declaration, ScopeRequirement, required_scopes
+from spokes.crm.scopes import ScopeRequirement, required_scopes
 from spokes.http.hosts import HostLimits
 from spokes.routing import Route, load_router
 from spokes.run_limits import Rate
@@ -69,7 +70,7 @@ def _handler_fields(name: str, claims: list[str], route: Route, hosts: dict[str,
 
 
 def _scopes(claims: list[str], route: Route) -> frozenset[ScopeRequirement]:
-    return required_scopes(Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim in claims)
+    return required_scopes(handler_declarations((claim, route) for claim in claims))
 
 
 def _host_fields(origin: str, limits: HostLimits) -> dict[str, object]:

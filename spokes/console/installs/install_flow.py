@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.hubspot_urls import authorize_url, scope_parameters, with_state
 from spokes.console.installs.install_checks import check_app, check_portal, check_scopes
-from spokes.console.installs.install_recorder import InstallRecorder
+from spokes.console.installs.install_recorder import STORE_WAIT_S, InstallRecorder
 from spokes.console.installs.install_state import STATE_TTL_S, InstallState, StateSigner, new_nonce
 from spokes.console.installs.token_endpoint_problems import problem_for
 from spokes.core.errors import AuditUnavailable, HttpProblem
@@ -34,9 +34,9 @@ _INTROSPECTIONS: Final = 3  # the code is spent by then, so a short outage must 
 _RETRY_S: Final = 0.5
 _STORE_RETRY_AFTER_S: Final = 60
 _STORE: Final = (
-    "The app's audit store (the SQL database that keeps installs) did not answer for 15 seconds, so this install was "
-    "not finished. Start again in a few minutes. If that does not help, the app's operator runs `spokes doctor`, which "
-    "says what is wrong with the store."
+    f"The app's audit store (the SQL database that keeps installs) did not answer for {STORE_WAIT_S:.0f} seconds, so "
+    "this install was not finished. Start again in a few minutes. If that does not help, the app's operator runs "
+    "`spokes doctor`, which says what is wrong with the store."
 )
 log = structlog.get_logger()
 

@@ -30,7 +30,7 @@ from spokes.portals.token_alerts import end_token_alerts
 from spokes.portals.tokens import Tokens
 
 INSTALLER: Final = "installer"  # the actor of an install in the audit: a customer, who has no account here
-_STORE_WAIT_S: Final = 15.0  # for which a person waits for the page in all; a restart of PostgreSQL takes some seconds
+STORE_WAIT_S: Final = 15.0  # for which a person waits for the page in all; a restart of PostgreSQL takes some seconds
 _STORE_RETRY_S: Final = 0.5
 _ACCOUNT_WAIT_S: Final = 5.0  # for which the page waits to store the account's name and time zone
 _T = TypeVar("_T")
@@ -53,7 +53,7 @@ class InstallRecorder:
             AuditUnavailable: the store does not answer for some seconds.
             RedisError, OSError: Redis does not answer.
         """
-        portal_id, deadline = info.hub_id, asyncio.get_running_loop().time() + _STORE_WAIT_S
+        portal_id, deadline = info.hub_id, asyncio.get_running_loop().time() + STORE_WAIT_S
         earlier = await _once_available(lambda: self.store.get(portal_id), deadline)
         detail = {
             "scopes": sorted(info.scopes),
