@@ -104,10 +104,16 @@ class DeliveryConnection(RequestHandler):
             waiter.set_result(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Have aiohttp end the connection's task."""
+        """Have aiohttp end the connection's task, which may have been woken for a request just now."""
         if self._idle_waiter is not None:
             self._waiter, self._idle_waiter = self._idle_waiter, None
+        waiter, task, unfinished = self._waiter, self._task_handler, self.unfinished
         super().connection_lost(exc)
+        if task is not None and waiter is not None and waiter.done() and not waiter.cancelled():
+            task.cancel()  # aiohttp would have it handle the request without a server
+            self.unfinished = None
+            if unfinished is not None:
+                self._end_unanswered(unfinished.begun)
 
     def _is_common(self, message: object, payload: Any) -> bool:
         return (
@@ -164,13 +170,17 @@ class DeliveryConnection(RequestHandler):
 
     def _continue(self, unfinished: UnfinishedDelivery) -> None:
         """Wake the connection's task, which handles the first message."""
-        if (waiter := self._idle_waiter) is None:  # the sender is gone, and will send again what is not stored
-            self._direct.limits.busy.discard(self)
-            self._direct.wrapper.end_unanswered(unfinished.begun)
+        if (waiter := self._idle_waiter) is None:
+            self._end_unanswered(unfinished.begun)
             return
         self.unfinished = unfinished
         self._waiter, self._idle_waiter = waiter, None
         waiter.set_result(None)
+
+    def _end_unanswered(self, begun: BegunRequest) -> None:
+        """End a delivery whose sender is gone, and will send again what is not stored."""
+        self._direct.limits.busy.discard(self)
+        self._direct.wrapper.end_unanswered(begun)
 
     def _rest(self, *, is_closing: bool) -> None:
         """Wait for the next request, or close the connection, as aiohttp does after a response."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from ingest.server.delivery_connection import DeliveryConnection
 from ingest.server.request_wrapper import RequestWrapper
 from spokes.core.redis.keys import JOB_QUEUE, quarantine_index
 from spokes.core.settings import Settings
@@ -18,6 +20,7 @@ from spokes.queue.quarantine import NO_PORTAL
 from tests.ingest.test_hostile_traffic import post_request, serving
 from tests.support.deployment import Sign
 from tests.support.events import batch, event
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -258,6 +261,38 @@ async def test_sender_that_disconnects_leaves_no_task_and_no_request_in_flight(
             while wrappers[0].in_flight or len(asyncio.all_tasks() - before):  # noqa: ASYNC110 - seen from outside
                 await asyncio.sleep(0.01)
     assert len(wrappers) == 20
+
+
+@pytest.mark.parametrize("path", [b"/webhooks/hubspot", b"/healthz"])
+async def test_sender_that_disconnects_as_the_task_of_its_connection_is_woken_is_no_error(
+    settings: Settings, sign: Sign, monkeypatch: pytest.MonkeyPatch, path: bytes
+) -> None:
+    """The task would handle the request without a server, and the request would be in flight without end."""
+    wrappers: list[RequestWrapper] = []
+    receive, begin = DeliveryConnection._receive, RequestWrapper.begin
+
+    def disconnect(self: DeliveryConnection, data: bytes) -> None:
+        receive(self, data)
+        self.connection_lost(None)
+
+    def record(self: RequestWrapper) -> Any:
+        wrappers.append(self)
+        return begin(self)
+
+    monkeypatch.setattr(DeliveryConnection, "_receive", disconnect)
+    monkeypatch.setattr(RequestWrapper, "begin", record)
+    async with serving(settings) as port:
+        before, failures = asyncio.all_tasks(), []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        refused = delivery(sign, 1, **{"X-HubSpot-Signature-v3": "forged"}).replace(b"/webhooks/hubspot", path, 1)
+        async with connected(port) as sender:
+            sender.writer.write(refused)
+            with contextlib.suppress(ConnectionResetError):
+                assert await sender.is_closed()
+        await until(lambda: not asyncio.all_tasks() - before)
+        gc.collect()  # tells of the exceptions of tasks
+    assert failures == []
+    assert [wrapper.in_flight for wrapper in wrappers] == [0] * len(wrappers)
 
 
 async def test_path_that_only_begins_like_the_receivers_is_not_found(port: int, sign: Sign) -> None:
