@@ -27,6 +27,7 @@ class ChildProcess:
         self.env = env
         self.cwd = ROOT
         self.should_run = False
+        self.outlived_stop = False  # the last stop had to kill it
         self._log = folder / f"{name}.log"
         self._user = user
         self._started_s = 0.0
@@ -100,12 +101,14 @@ class ChildProcess:
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it with a signal, or with SIGKILL if it has not ended in time; return its exit code."""
         self.should_run = False
+        self.outlived_stop = False
         if self._process is None:
             return 0
         self.send_signal(number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 return await self._process.wait()
+        self.outlived_stop = True
         self.send_signal(signal.SIGKILL)
         return await self._process.wait()
 

@@ -37,6 +37,7 @@ _START_TIMEOUT_S: Final = 40.0
 _EXCLUSIVE_TIMEOUT_S: Final = 8.0  # for a process that another disruption uses
 _SECRETS_KEY: Final = "3f6d0c2e8b1a4e579c347a5e2d10b9f8"
 _CONSOLE_KEY: Final = "5a17d0c2e8b1a4e579c347a5e2d10b9f85a17d0c2e8b1a4e579c347a5e2d10b9"
+_BLOCKED_MESSAGE: Final = b'"event": "loop_blocked"'
 _SIGNALS_READY_S: Final = 60.0  # until a process has its signal handlers, even on a slow machine
 _SIGNAL_IGNORED_S: Final = 2.0  # at most, by a bad handler
 
@@ -187,6 +188,9 @@ class Stack:
             await asyncio.sleep(_SIGNAL_IGNORED_S)
         age_s, has_handler = process.age_s, process.handles_signal(signal.SIGTERM)
         code = await process.stop()
+        was_blocked = process.output_contains(_BLOCKED_MESSAGE)  # by a handler, so it could not stop
+        if code and (was_blocked or not process.outlived_stop) and self._note_end_by_event(process, code):
+            return
         if code and not (code == -signal.SIGTERM and not has_handler and age_s < _SIGNALS_READY_S):
             self.unexpected_exits.append(
                 f"{process.name}, {age_s:.1f} s old, {'with' if has_handler else 'without'} a SIGTERM handler: "
@@ -222,9 +226,7 @@ class Stack:
         while True:
             for process in list(self.processes.values()):
                 if process.should_run and process.exit_code is not None:
-                    if self.may_end_workers and process in self.workers and process.exit_code in _ENDED_BY_EVENT:
-                        self.worker_ends_ms.append(clock.now_ms())
-                    elif not (
+                    if not self._note_end_by_event(process, process.exit_code) and not (
                         self.disk_was_full
                         and process.name.startswith("valkey")
                         and process.output_contains(_DISK_FULL_MESSAGE)
@@ -234,6 +236,13 @@ class Stack:
                         )
                     await process.start()
             await asyncio.sleep(0.2)
+
+    def _note_end_by_event(self, process: ChildProcess, code: int) -> bool:
+        """Return whether an event that ends its workers ended this process; note the time."""
+        is_by_event = self.may_end_workers and process in self.workers and code in _ENDED_BY_EVENT
+        if is_by_event:
+            self.worker_ends_ms.append(clock.now_ms())
+        return is_by_event
 
     async def _stop_all(self) -> None:
         for name in reversed(list(getattr(self, "processes", {}))):
