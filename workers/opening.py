@@ -18,8 +18,9 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.secret_ages import token_fingerprint
-from spokes.crm.scopes import Declaration, log_scope_differences
+from spokes.crm.scopes import log_scope_differences
 from spokes.crm.services import CRM
+from spokes.handler_declarations import handler_declarations
 from spokes.portals.directory import PortalDirectory
 from spokes.portals.published_profiles import PublishedProfiles
 from spokes.queue.pauses.portal_pauses import PortalPauses
@@ -130,7 +131,6 @@ async def learn_portal(crm: CRM, router: Router, redis: Redis, outage: RedisOuta
     """
     if not crm.token_credentials.has_token:
         return
-    uses = [Declaration(name.partition(".")[0], route.uses.reads, route.uses.may) for name, route in router]
     failures = 0
     try:
         while (info := await crm.check_token()) is None:
@@ -142,7 +142,7 @@ async def learn_portal(crm: CRM, router: Router, redis: Redis, outage: RedisOuta
             await asyncio.sleep(pause_s(min(failures, 5), random.uniform(0.5, 1.0)))
             outage.raise_if_unusable()  # as a background task has found
         log.info("token_portal", portal_id=info.hub_id, serves=list(crm.token_credentials.portals))
-        log_scope_differences(info, uses)
+        log_scope_differences(info, handler_declarations(router))
         if info.scopes:
             with suppress(RedisError, OSError):  # the next worker that starts reports them
                 await report_scopes(redis, info.hub_id, info.scopes)

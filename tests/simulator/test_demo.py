@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from chaos.collect import still_running
-from spokes.console.handler_declarations import handler_declarations
 from spokes.crm.scopes import compare_scopes, required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.routing import load_router
 from spokes.simulator.demo.portals_act import INSTALLING
 from spokes.simulator.demo.scenario import SCOPES

@@ -202,6 +202,33 @@ def fail_item(item: WorkItem, error: BaseException, *, alerts: BackgroundAlerts)
         item.delivery_run.fail(failure)
 
 
+def _open_portals(settings: Settings, router: Router, profiles: PublishedProfiles, crm: "CRM") -> HandlerPortals:
+    """Return what handlers may know of portals; the CRM reads phone numbers in their regions."""
+    portals = HandlerPortals(settings, router, profiles)
+    crm.use_regions(portals.region)
+    return portals
+
+
+def _open_refused_token(
+    settings: Settings, redis: Redis, crm: "CRM", pauses: PortalPauses, holder: str
+) -> RefusedToken:
+    """Return what stops this worker's work for a portal, or pauses the portal, while HubSpot refuses the token."""
+    return RefusedToken(
+        redis,
+        crm.token_credentials,
+        pauses,
+        crm.check_token,
+        fingerprint=token_fingerprint(settings),
+        worker=holder,
+    )
+
+
+def _start_lanes(parts: "WorkerParts", ready: ReadyLanes, crm: "CRM") -> None:
+    """Run lanes until `close`; more tasks may start whenever inputs of batches are on their way to HubSpot."""
+    crm.call_when_inputs_are_sent(lambda: ready.put(()))
+    parts.lane_pool.start(partial(work_lane, parts=parts))
+
+
 @dataclass(slots=True)
 class WorkerParts:
     """Everything that running deliveries needs, made once per worker process."""
@@ -238,17 +265,9 @@ class WorkerParts:
         settlement = Settlement(redis, holder, outage)
         alerts = BackgroundAlerts(redis)
         profiles = profiles or PublishedProfiles(redis)
-        portals = HandlerPortals(settings, router, profiles)
-        crm.use_regions(portals.region)
+        portals = _open_portals(settings, router, profiles, crm)
         timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout), trace)  # noqa: PLW0108 - `parts` is assigned below
-        refused_token = RefusedToken(
-            redis,
-            crm.token_credentials,
-            pauses,
-            crm.check_token,
-            fingerprint=token_fingerprint(settings),
-            worker=holder,
-        )
+        refused_token = _open_refused_token(settings, redis, crm, pauses, holder)
         parts = cls(
             settings=settings,
             redis=redis,
@@ -281,8 +300,7 @@ class WorkerParts:
             alerts=alerts,
             profiles=profiles,
         )
-        crm.call_when_inputs_are_sent(lambda: ready.put(()))
-        parts.lane_pool.start(partial(work_lane, parts=parts))
+        _start_lanes(parts, ready, crm)
         return parts
 
     def leases(self) -> list[Lease]:

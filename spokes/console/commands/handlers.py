@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-from spokes.console.handler_declarations import handler_declarations
 from spokes.console.output import JsonOption, print_json, print_table
 from spokes.crm.scopes import ScopeRequirement, required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.http.hosts import HostLimits
 from spokes.routing import Route, load_router
 from spokes.run_limits import Rate

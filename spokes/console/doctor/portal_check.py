@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.console.doctor.findings import Finding, fault, info, ok, warning
 from spokes.console.doctor.installs_check import assess_tokens
 from spokes.console.doctor.pauses_check import check_pauses
-from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.oauth_parts import oauth_client, portal_store
 from spokes.console.installs.portal_views import PortalView, installed_portals
 from spokes.console.output import format_utc
@@ -20,6 +19,7 @@ from spokes.core.errors import SecretUnreadable
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.crm.scopes import required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.portal import PortalSettings, portal_settings_classes, settings_faults
 from spokes.portals.oauth_errors import OAuthError
 from spokes.portals.profile import PortalProfile

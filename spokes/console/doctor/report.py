@@ -28,12 +28,12 @@ from spokes.console.doctor.settings_check import assess_data_folder, assess_sett
 from spokes.console.doctor.subscriptions.deadlines_check import check_deadlines
 from spokes.console.doctor.subscriptions.drift_check import check_drift
 from spokes.console.doctor.tenant_check import check_tenants
-from spokes.console.handler_declarations import handler_declarations
 from spokes.console.tolerant_redis import TolerantRedis
 from spokes.core.masking import MASK
 from spokes.core.redis.connections import redis_pool
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
+from spokes.handler_declarations import handler_declarations
 from spokes.routing import load_router
 
 

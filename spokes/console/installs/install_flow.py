@@ -11,7 +11,6 @@ from typing import Final
 import structlog
 from redis.asyncio import Redis
 
-from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.hubspot_urls import authorize_url, scope_parameters, with_state
 from spokes.console.installs.install_checks import check_app, check_portal, check_scopes
 from spokes.console.installs.install_recorder import STORE_WAIT_S, InstallRecorder
@@ -22,6 +21,7 @@ from spokes.core.master_key import load_master_key
 from spokes.core.redis.console_keys import used_install_state
 from spokes.core.settings import Settings
 from spokes.crm.scopes import ScopeRequirement, requested_scopes, required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.portals.oauth_client import OAuthClient, OAuthTokenInfo
 from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable
 from spokes.portals.store import PortalStore

@@ -3,8 +3,8 @@
 import json
 from typing import NamedTuple
 
-from spokes.console.handler_declarations import handler_declarations
 from spokes.crm.scopes import required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.routing import Router
 
 

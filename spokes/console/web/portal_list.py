@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from spokes.console.accounts.actors import ACTOR, ADDRESS
-from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.disconnecting import Operator, disconnect
 from spokes.console.installs.portal_views import PortalView, installed_portals, with_budgets
 from spokes.console.web.app_keys import ENGINE, OAUTH, PORTAL_STORE, REDIS, SETTINGS
 from spokes.core.errors import HttpProblem
 from spokes.crm.scopes import required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.routing import load_router
 
 

@@ -17,13 +17,13 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection
-from spokes.console.handler_declarations import handler_declarations
 from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.redis.deployment import claim_database
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.scopes import required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.routing import load_router
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig

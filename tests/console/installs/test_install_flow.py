@@ -10,10 +10,10 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.console.handler_declarations import handler_declarations
 from spokes.core.errors import AuditUnavailable
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.scopes import requested_scopes, required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.portals.store import PortalState, PortalStore
 from spokes.routing import load_router
 from tests.console.installs.conftest import Customer

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from spokes.console.cli import COMMANDS
-from spokes.console.handler_declarations import handler_declarations
 from spokes.console.scaffold.project_files import Project, project_files
 from spokes.core.version import VERSION
 from spokes.crm.scopes import required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.routing import load_router
 from tests.support.command_line import CompletedCommand, spokes
 from tests.support.deployment import ROOT

@@ -10,7 +10,6 @@ import typer
 
 from spokes.console.audit_store import open_audit_store
 from spokes.console.commands.portal.settings import read_profile, set_portal
-from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.disconnecting import Operator, disconnect, find_connected
 from spokes.console.installs.oauth_parts import oauth_client, portal_store
 from spokes.console.installs.portal_views import SORTS, PortalView, installed_portals, matching, with_budgets
@@ -27,6 +26,7 @@ from spokes.console.output import (
 )
 from spokes.core.settings import Settings
 from spokes.crm.scopes import required_scopes
+from spokes.handler_declarations import handler_declarations
 from spokes.portals.profile import PortalProfile
 from spokes.queue.pauses.portal_pauses import PortalPauses
 from spokes.routing import load_router
