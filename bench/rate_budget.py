@@ -69,10 +69,10 @@ async def run_caller(url: str, scale: Scale, priorities: list[Priority]) -> None
     async def call(priority: Priority) -> None:
         while time.monotonic() < end:
             async with budget.slot(1, "calls", priority):
-                on_the_way_s = random.uniform(0, scale.latency_s)
+                on_the_way_s = random.uniform(0, 0.1) * scale.latency_s
                 await asyncio.sleep(on_the_way_s)
                 arrivals.append((priority, time.monotonic()))
-                await asyncio.sleep(scale.latency_s - on_the_way_s)
+                await asyncio.sleep(0.9 * scale.latency_s)
 
     await asyncio.sleep(start - time.monotonic())
     await asyncio.gather(*(call(priorities[i % len(priorities)]) for i in range(_CALLERS)))

@@ -5,6 +5,7 @@ queue of its own. The pause and the pace of a queue are the worker's own code, t
 rate_budget.lua. While calls are scarce, one worker is preferred, as in claim.lua.
 """
 
+import bisect
 import heapq
 import itertools
 import random
@@ -15,13 +16,12 @@ from statistics import median
 from typing import Final
 
 from spokes.crm.batching.queue_pace import QueuePace
-from spokes.crm.transport.pacing import BudgetUse, batch_gap_s
+from spokes.crm.transport.pacing import RETURN_PARTS, BudgetUse, batch_gap_s
 
 DAY_S: Final = 24 * 3600.0
 _WINDOW_S: Final = 10.0
 _MAX_INPUTS: Final = 100
 _LINGER_S: Final = 0.005
-_LATENCY_S: Final = 0.012  # of an answer, on the average
 _ADMISSION_S: Final = 0.003  # from the change to the handler's first call
 _PREFERRED_S: Final = 1.0
 _IN_USE_SHARES: Final = 4.5
@@ -39,6 +39,7 @@ class PacedQueues:
     day_limit: int | None = None
     is_paced: bool = True
     is_random: bool = False  # events come by chance, not evenly
+    latency_s: float = 0.012  # of an answer, on the average
     seed: int = 1
 
 
@@ -173,7 +174,7 @@ class _Simulation:
         if following is None:
             self._result.waits += [self.now - event for event in batch]
             return
-        answered = self.now + _LATENCY_S * self._random.uniform(0.7, 1.3)
+        answered = self.now + self._setup.latency_s * self._random.uniform(0.7, 1.3)
         self.call_at(answered, lambda: following.submit_all(batch))
 
     def _event_happens(self) -> None:
@@ -196,17 +197,20 @@ class _Simulation:
         while self._waiting_for_slots and (due := self._next_slot_at()) <= self.now:
             queue = self._waiting_for_slots.popleft()
             self._granted_at[id(queue)] = self.now
-            self._slots.append(self.now + _WINDOW_S + _LATENCY_S)
+            self._slots.append(self.now + _WINDOW_S + self._setup.latency_s)
             day_left = self._left_of_day()
             left = None if day_left is None else day_left - 1
             self._uses[queue.worker] = BudgetUse(
                 len(self._slots), self._setup.limit, self._queues_in_use(left), self.now, left,
-                self._setup.day_limit, DAY_S - self.now,
+                self._setup.day_limit, DAY_S - self.now, self._returning(),
             )  # fmt: skip
             queue.granted()
         if self._waiting_for_slots:
             self._result.waited_for_slots += 1
             self.call_at(due, self._grant)
+
+    def _returning(self) -> tuple[int, ...]:
+        return tuple(bisect.bisect_right(self._slots, self.now + part * _WINDOW_S) for part in RETURN_PARTS)
 
     def _next_slot_at(self) -> float:
         if self._left_of_day() == 0:

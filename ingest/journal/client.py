@@ -27,7 +27,7 @@ from ingest.journal.errors import (
 )
 from spokes.core.json_fields import read_scalar_text, read_text
 from spokes.core.settings import Settings
-from spokes.crm.transport.error_mapping import parse_retry_after
+from spokes.crm.transport.errors.error_mapping import parse_retry_after
 
 _CHUNK_BYTES: Final = 128 * 1024
 _MAX_LOCATION_BYTES: Final = 256 * 1024

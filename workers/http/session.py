@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from spokes.core.clock import now_s
 from spokes.core.telemetry.metrics import HTTP_CALL_SECONDS, HTTP_CALLS
 from spokes.core.version import VERSION
-from spokes.crm.transport.error_mapping import parse_retry_after
+from spokes.crm.transport.errors.error_mapping import parse_retry_after
 from spokes.http.calls import HttpResponse
 from spokes.http.errors import HttpError, HttpNotSent, HttpRefusal, HttpUnavailable, error_for_status
 from spokes.http.hosts import HostLimits, is_private

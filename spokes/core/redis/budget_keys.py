@@ -19,3 +19,8 @@ def rate_budget_import_slots(portal_id: int, kind: str) -> str:
 def rate_budget_queues(portal_id: int, kind: str) -> str:
     """Return the key of the batch queues that make calls of one kind."""
     return f"spokes:{portal_id}:budget:{kind}:queues"
+
+
+def rate_budget_round_trips(portal_id: int, kind: str) -> str:
+    """Return the key of the shortest round trips of the latest calls of one kind."""
+    return f"spokes:{portal_id}:budget:{kind}:round-trips"

@@ -245,6 +245,8 @@ KEYS: Final = (
              "one window", "the slots of imports among them"),
     RedisKey("spokes:{portal_id}:budget:{kind}:queues", "sorted set", "spokes.crm.transport.rate_budget",
              "one window", "batch queues of all workers that were granted a slot within the last window, by the time"),
+    RedisKey("spokes:{portal_id}:budget:{kind}:round-trips", "hash", "spokes.crm.transport.rate_budget", "20 s",
+             "the shortest round trip of the latest calls of one kind, and their average"),
     RedisKey("spokes:{portal_id}:seen:{hour}:{number}", "set", "spokes.intake.admission", "DEDUPE_HOURS after the hour",
              "dedupe marks of events that occurred in one hour; `n` as number holds their count"),
     RedisKey("spokes:{portal_id}:redelivered:{redelivery_id}", "string", "spokes.intake.admission", "1 day",

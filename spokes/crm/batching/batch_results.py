@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from spokes.core.errors import CRMError, CRMUnavailable, ObjectNotFound, TransientCRMError
-from spokes.crm.transport.error_mapping import error_from_entry, ids_in_entry
+from spokes.crm.transport.errors.error_mapping import error_from_entry, ids_in_entry
 from spokes.crm.transport.response_json import Json, elements
 
 

@@ -14,7 +14,7 @@ from spokes.crm.batching.batch_results import BatchResults, match_results
 from spokes.crm.batching.errors import CreationUnreadable
 from spokes.crm.batching.submissions import Batch
 from spokes.crm.results import WriteReceipt
-from spokes.crm.transport.error_classes import UNPROCESSED
+from spokes.crm.transport.errors.error_classes import UNPROCESSED
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.response_json import Json, text_id
 

@@ -11,6 +11,7 @@ time, although nothing joins it: the next inputs are those of the next read. Wit
 from typing import Final
 
 _AHEAD: Final = 1.0  # batches
+_MOST_AHEAD: Final = 3.0  # batches; full batches do not pause, and a pause after them need not make up for all
 _SHORTER: Final = 0.85  # pause after a batch whose waiting added nothing
 _USELESS_SHARE: Final = 0.7  # of a batch's waiting, at its end, in which no input came
 
@@ -44,7 +45,7 @@ class QueuePace:
 
     def batch_left(self, now: float, gap_s: float, inputs: int) -> None:
         """Take note of a batch that leaves with so many inputs."""
-        self._ahead = self.batches_ahead(now, gap_s) + (gap_s > 0.0)
+        self._ahead = min(self.batches_ahead(now, gap_s) + (gap_s > 0.0), _MOST_AHEAD)
         self._left_at = now
         if inputs > 1 and self._first_input_at is not None:
             waited_s, without_input_s = now - self._first_input_at, now - self._last_input_at

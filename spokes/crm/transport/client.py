@@ -18,7 +18,7 @@ from hubspot.crm.objects import ApiClient, ApiException, Configuration
 
 from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, InvalidRequest
 from spokes.crm.transport.connections import BoundedCall, BoundedPool, Response
-from spokes.crm.transport.error_mapping import correlation_id_of, error_from_response
+from spokes.crm.transport.errors.error_mapping import correlation_id_of, error_from_response
 from spokes.crm.transport.paced_client import Body, Query
 from spokes.crm.transport.response_json import Json, elements, text_id
 

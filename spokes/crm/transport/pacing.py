@@ -1,9 +1,10 @@
 """How long a batch queue pauses between batches that are not full, by how scarce calls are. Pure.
 
-The first calls of a window leave at once. From then on the rest of the limit is spread evenly over the window: a queue
-pauses `queues` times the time between two calls that the limit sustains, so that its batches fill up meanwhile. Each
-queue pauses by itself, so a write can follow the read it depends on at once. Full batches do not wait. If they, or
-calls outside of batches, use the limit up, the pause grows.
+The first calls of a window leave at once. From then on calls are made at the fastest even pace at which none of the
+next window waits for a slot: at any time, no more of them than are free now and have come back until then. A queue
+pauses `queues` times the time between two such calls, so that its batches fill up meanwhile. Each queue pauses by
+itself, so a write can follow the read it depends on at once. Full batches do not wait. If they, or calls outside of
+batches, use the limit up, the pause grows.
 
 The daily limit is spread over the rest of the day in the same way, but only when less is left of it than of the day.
 """
@@ -11,11 +12,12 @@ The daily limit is spread over the rest of the day in the same way, but only whe
 from dataclasses import dataclass
 from typing import Final
 
+RETURN_PARTS: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a window, as in rate_budget.lua
+
 _DAY_S: Final = 24 * 3600.0
 _BURST_SHARE: Final = 0.08  # of the limit that is used without a pause
-_EVEN: Final = 1.12  # pause, in times between two calls, that spreads the rest of the limit over the window
-_SCARCE_SHARE: Final = 0.94  # of the limit, from which on others use it too
-_SCARCE: Final = 2.0  # how much longer the pause is when all is used
+_SPARE_CALLS: Final = 1  # that are left free, and one for each queue, which may be a batch ahead of an even pace
+_SPARE_SHARE: Final = 0.1  # of the limit, at most, that is left free
 _MAX_GAP_SHARE: Final = 0.5  # of a window; handlers wait for their batches and must end in time
 _DAY_LAG: Final = 0.1  # if so much less is left than an even use would have left, the pause has its full length
 
@@ -26,7 +28,8 @@ class BudgetUse:
 
     `used` and `available` calls per window, for this priority; `queues` that sent a batch within the last fifth of a
     window, in all processes. `day_left` calls until the day ends in `day_left_s` seconds, of `day_limit`; None if
-    unknown. `at` on the monotonic clock, in seconds.
+    unknown. `at` on the monotonic clock, in seconds. `returning`: how many of the used calls come back within each of
+    RETURN_PARTS; empty if unknown.
     """
 
     used: int
@@ -36,6 +39,7 @@ class BudgetUse:
     day_left: int | None = None
     day_limit: int | None = None
     day_left_s: float = 0.0
+    returning: tuple[int, ...] = ()
 
 
 def batch_gap_s(use: BudgetUse | None, *, now: float, window_s: float) -> float:
@@ -55,9 +59,22 @@ def batch_gap_s(use: BudgetUse | None, *, now: float, window_s: float) -> float:
 def _window_gap_s(use: BudgetUse, age_s: float, window_s: float) -> float:
     if use.available <= 0:
         return window_s
-    used_share = use.used / use.available * max(1.0 - age_s / window_s, 0.0)  # older calls have left the window
-    factor = _EVEN * _ramp(used_share, _BURST_SHARE, 2 * _BURST_SHARE) + _SCARCE * _ramp(used_share, _SCARCE_SHARE, 1.0)
-    return use.queues * window_s / use.available * factor
+    used = use.used * max(1.0 - age_s / window_s, 0.0)  # older calls have left the window
+    return (
+        use.queues * even_interval_s(use, age_s, window_s) * _ramp(used / use.available, _BURST_SHARE, 2 * _BURST_SHARE)
+    )
+
+
+def even_interval_s(use: BudgetUse, age_s: float, window_s: float) -> float:
+    """Return the seconds between calls at the fastest even pace at which none of the next window waits for a slot.
+
+    Args:
+        use: as of `age_s` seconds ago.
+    """
+    free = use.available - use.used - min(use.queues + _SPARE_CALLS, _SPARE_SHARE * use.available)
+    parts = (*RETURN_PARTS[: len(use.returning)], 1.0)
+    returning = (*use.returning, use.used)
+    return max((part * window_s - age_s) / max(free + back, 1.0) for part, back in zip(parts, returning, strict=True))
 
 
 def _day_gap_s(use: BudgetUse, age_s: float) -> float:

@@ -1,9 +1,11 @@
 -- The rate budget of one portal and one kind of call; one operation per call. Redis' clock is the only clock; times are
 -- in microseconds.
 --
--- A slot is a member of a sorted set; its score is the time at which it comes back: the end of its lease while its call
--- is in flight, one window after the call's end from then on. HubSpot counts a call when it arrives, between the grant
--- and the end of its slot, so as many calls as there are slots never exceed the limit in any window.
+-- A slot is a member of a sorted set. Its score is the end of its lease while its call is in flight, one window after the
+-- call's end from then on. HubSpot counts a call when it arrives, at an unknown moment between the grant and the call's
+-- end. A slot therefore comes back one window after the call's end, less what the round trips of all recent calls have in
+-- common: that part delays all arrivals alike. The rest may have passed before this call arrived, and delays its slot. So
+-- as many calls as there are slots do not exceed the limit in any window.
 --
 -- Slots of imports are members of a second set too. Imports leave a reserve of the limit free for interactive calls, and
 -- may hold as many slots even if interactive calls use all others, so neither starves the other. Imports are granted
@@ -14,20 +16,24 @@
 --       and why:<kind> of a pause, day:left, day:limit and day:until of the daily limit, even:<kind> when the imports
 --       granted so far end if each lasts its share of the window, urgent:<kind> until when an interactive call waits for
 --       a slot   4 the batch queues that were granted a slot a short time ago, by the time;
---       one that sends for both priorities is two members
+--       one that sends for both priorities is two members   5 the recent round trips: `fastest`, `total` and
+--       `count` of those since a time `since`, and `before`, what those of the period before that had in common
 -- ARGV  1 operation   2 kind   3 and on: the operation's arguments, in the order in which it reads them
 
-local SLOTS, IMPORT_SLOTS, PORTAL, QUEUES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local SLOTS, IMPORT_SLOTS, PORTAL, QUEUES, ROUND_TRIPS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local operation, kind = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local KEEP_MS = 2 * 24 * 3600 * 1000
 local IMPORT_SHARE_OF_WINDOW = 0.95 -- of an even share: otherwise no delay of one call could be made up for
-local IN_USE_SHARES = 4.5 -- four pauses, which are 1.12 shares a queue
+local IN_USE_SHARES = 4.5 -- four pauses, which are a little longer than one share a queue
 local DAY_US = 24 * 3600 * 1000000
 local GROWTH_SHARE_OF_WINDOW = 0.2 -- in which the growth of interactive work is measured
 local RECHECK_SHARE_OF_WINDOW = 0.02 -- until an import that waits for a growing interactive load asks again
 local IMPORT_QUEUE = 'import:' -- before the id of a batch queue that sends a batch of imports
+local RETURN_PARTS = {0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9} -- as in pacing.py
+local LEAST_PERIOD_US = 10000000 -- in which round trips are compared
+local LEAST_ROUND_TRIPS = 20 -- of a period, to know what they have in common
 local URGENT_US = 50000 -- after its slot is due, a waiting interactive call has asked again
 
 local last_read = 2
@@ -67,9 +73,45 @@ local function left_of_day()
   return tonumber(left), tonumber(due)
 end
 
+-- Returns what round trips have in common, in microseconds: the shortest, less what they take longer on average.
+local function common_round_trip(fastest, total, count)
+  return math.floor(math.max(2 * fastest - total / count, 0))
+end
+
+-- Returns how long before its score a slot comes back: what the round trips of the current period and the one before have
+-- in common, 0 while too few are known.
+local function early_return()
+  local fastest, total, count, before = unpack(redis.call('HMGET', ROUND_TRIPS, 'fastest', 'total', 'count', 'before'))
+  if not fastest or (not before and tonumber(count) < LEAST_ROUND_TRIPS) then
+    return 0
+  end
+  local common = common_round_trip(tonumber(fastest), tonumber(total), tonumber(count))
+  return before and math.min(tonumber(before), common) or common
+end
+
+-- Takes note of the round trip of a call that has ended. A period lasts until the first call that ends a window or more
+-- after its begin, so it and the one before hold the round trip of each call whose slot has not come back.
+local function note_round_trip(round_trip, window)
+  local since, fastest, total, count = unpack(redis.call('HMGET', ROUND_TRIPS, 'since', 'fastest', 'total', 'count'))
+  local period = math.max(window, LEAST_PERIOD_US)
+  if since and now - tonumber(since) < period then
+    redis.call('HSET', ROUND_TRIPS, 'fastest', math.min(tonumber(fastest), round_trip), 'total', total + round_trip,
+      'count', count + 1)
+    return
+  end
+  if since then
+    local is_known = tonumber(count) >= LEAST_ROUND_TRIPS
+    local common = common_round_trip(tonumber(fastest), tonumber(total), tonumber(count))
+    redis.call('HSET', ROUND_TRIPS, 'before', is_known and common or 0)
+  end
+  redis.call('HSET', ROUND_TRIPS, 'since', now, 'fastest', round_trip, 'total', round_trip, 'count', 1)
+  redis.call('PEXPIRE', ROUND_TRIPS, math.ceil(2 * period / 1000))
+end
+
 -- Returns when enough of a set's slots have come back that there is room for one more; `excess` as many are too many.
-local function room_at(key, excess)
-  return tonumber(redis.call('ZRANGE', key, excess, excess, 'WITHSCORES')[2])
+local function room_at(key, excess, early)
+  local score = redis.call('ZRANGE', key, excess, excess, 'WITHSCORES')[2]
+  return score and tonumber(score) - early
 end
 
 -- Counts a batch queue as in use, and returns how many share its priority's part of the limit.
@@ -102,20 +144,25 @@ local function even_share(window, available, left, day_limit, day_left_us)
   return share
 end
 
--- Returns how many interactive calls end within a range of times, less those of imports.
+-- Returns how many slots of imports have a score within a range.
+local function import_slots(from, to)
+  return redis.call('ZCOUNT', IMPORT_SLOTS, from, to)
+end
+
+-- Returns how many slots of interactive calls have a score within a range.
 local function interactive_slots(from, to)
-  return redis.call('ZCOUNT', SLOTS, from, to) - redis.call('ZCOUNT', IMPORT_SLOTS, from, to)
+  return redis.call('ZCOUNT', SLOTS, from, to) - import_slots(from, to)
 end
 
 -- Returns how many calls interactive work will use at most while the slots of imports that begin now are in use: the
 -- calls that it uses and goes on making as it does now, less those that come back until then. A small difference is
 -- chance, and does not count.
-local function expected_interactive(used, reserve, window)
+local function expected_interactive(used, reserve, window, early)
   local part = GROWTH_SHARE_OF_WINDOW * window
   local latest = interactive_slots(string.format('%.0f', now + window - part), '+inf')
   local most = 0
   for parts = 0.5, 1 / GROWTH_SHARE_OF_WINDOW - 1, 0.5 do
-    local returning = interactive_slots('-inf', string.format('%.0f', now + parts * part))
+    local returning = interactive_slots('-inf', string.format('%.0f', now + early + parts * part))
     local more = parts * latest - returning
     if more > math.max(parts, 1) * reserve / 2 then
       most = math.max(most, more)
@@ -125,9 +172,9 @@ local function expected_interactive(used, reserve, window)
 end
 
 -- Returns how many calls of a window interactive work leaves to imports, at least the reserve.
-local function left_to_imports(limit, reserve, window)
+local function left_to_imports(limit, reserve, window, early)
   local used = redis.call('ZCARD', SLOTS) - redis.call('ZCARD', IMPORT_SLOTS)
-  return math.max(1, reserve, limit - reserve - math.floor(expected_interactive(used, reserve, window)))
+  return math.max(1, reserve, limit - reserve - math.floor(expected_interactive(used, reserve, window, early)))
 end
 
 -- Returns how long one import lasts when imports are granted evenly, and how much earlier than that they may begin. The
@@ -138,14 +185,14 @@ local function import_pace(left, reserve, window)
 end
 
 -- Returns when an import may have a slot; `excess`: by how many slots the limit is exceeded with one more.
-local function import_due(limit, reserve, excess, window)
+local function import_due(limit, reserve, excess, window, early)
   local even, urgent = unpack(redis.call('HMGET', PORTAL, 'even:' .. kind, 'urgent:' .. kind))
   local own = redis.call('ZCARD', IMPORT_SLOTS)
   local due = 0
   if reserve > 0 then
-    local left = left_to_imports(limit, reserve, window)
-    local _, early = import_pace(left, reserve, window)
-    due = tonumber(even or 0) - early
+    local left = left_to_imports(limit, reserve, window, early)
+    local _, lead = import_pace(left, reserve, window)
+    due = tonumber(even or 0) - lead
     if own >= left then
       due = math.max(due, now + RECHECK_SHARE_OF_WINDOW * window)
     end
@@ -155,8 +202,8 @@ local function import_due(limit, reserve, excess, window)
   end
   local excess_shared, excess_own = excess + reserve, own - reserve
   if excess_shared >= 0 and excess_own >= 0 then
-    local shared = room_at(SLOTS, excess_shared)
-    local returning = room_at(IMPORT_SLOTS, excess_own) or shared -- without a reserve, imports have no own slots
+    local shared = room_at(SLOTS, excess_shared, early)
+    local returning = room_at(IMPORT_SLOTS, excess_own, early) or shared -- without a reserve, imports have no own slots
     due = math.max(due, math.min(shared, returning))
   end
   return due
@@ -164,7 +211,7 @@ end
 
 -- take: grant a slot. Returns {0, how long to wait, the pause's reason or ''}, or {1, 0, ''}. A batch queue is told more:
 -- the slots that its priority uses and may use, the batch queues in use, the calls left of the day or -1, the day's limit
--- or -1, and how long it lasts.
+-- or -1, how long it lasts, and how many of the slots come back within each of RETURN_PARTS of a window.
 if operation == 'take' then
   local slot_id = next_text()
   local configured_limit = next_text()
@@ -181,14 +228,15 @@ if operation == 'take' then
   if left and left <= 0 then
     return {0, day_ends - now, 'DAILY'}
   end
-  redis.call('ZREMRANGEBYSCORE', SLOTS, '-inf', now)
-  redis.call('ZREMRANGEBYSCORE', IMPORT_SLOTS, '-inf', now)
+  local early = early_return()
+  redis.call('ZREMRANGEBYSCORE', SLOTS, '-inf', now + early)
+  redis.call('ZREMRANGEBYSCORE', IMPORT_SLOTS, '-inf', now + early)
   local limit = limit_or(configured_limit)
   local reserve = math.floor(limit * reserved_share)
   local excess = redis.call('ZCARD', SLOTS) - limit
-  local next_due = excess >= 0 and room_at(SLOTS, excess) or 0
+  local next_due = excess >= 0 and room_at(SLOTS, excess, early) or 0
   if is_import then
-    next_due = math.max(next_due, import_due(limit, reserve, excess, window))
+    next_due = math.max(next_due, import_due(limit, reserve, excess, window, early))
   end
   if next_due > now then
     -- A call in flight frees its slot one window after it ends, which is long before its lease is over.
@@ -208,7 +256,7 @@ if operation == 'take' then
   end
   if is_import and reserve > 0 then
     local even = tonumber(redis.call('HGET', PORTAL, 'even:' .. kind) or 0)
-    local share = import_pace(left_to_imports(limit, reserve, window), reserve, window)
+    local share = import_pace(left_to_imports(limit, reserve, window, early), reserve, window)
     redis.call('HSET', PORTAL, 'even:' .. kind, string.format('%.0f', math.max(even, now) + share))
     redis.call('PEXPIRE', PORTAL, KEEP_MS)
   end
@@ -221,24 +269,30 @@ if operation == 'take' then
   local used, imports = redis.call('ZCARD', SLOTS), redis.call('ZCARD', IMPORT_SLOTS)
   local available = limit
   if is_import then
-    used, available = imports, left_to_imports(limit, reserve, window)
+    used, available = imports, left_to_imports(limit, reserve, window, early)
   elseif imports > 0 then -- what they hold is not free, to a bound, and who fills the rest to the last slot waits for it
     available = limit - reserve - math.min(math.max(imports, reserve), 2 * reserve)
   end
   if not is_import then
     used = used - imports
   end
+  local count = is_import and import_slots or interactive_slots
   local day_limit = left and redis.call('HGET', PORTAL, 'day:limit') or -1
   local day_left_us = left and day_ends - now or 0
   local share = even_share(window, available, left, tonumber(day_limit) or 0, day_left_us)
   local queues = queues_in_use(queue, is_import, window, share)
-  return {1, 0, '', used, available, queues, left or -1, tonumber(day_limit) or -1, day_left_us}
+  local use = {1, 0, '', used, available, queues, left or -1, tonumber(day_limit) or -1, day_left_us}
+  for _, part in ipairs(RETURN_PARTS) do
+    use[#use + 1] = count('-inf', string.format('%.0f', now + early + part * window))
+  end
+  return use
 end
 
--- end: a call has ended; its slot comes back after a window. Reported values are '' if the response had none.
+-- end: a call has ended, a round trip after its grant. Reported values are '' if the response had none.
 if operation == 'end' then
   local slot_id = next_text()
   local window = next_number()
+  note_round_trip(next_number(), window)
   local reported_limit = next_text()
   local reported_day_left = next_text()
   local reported_day_limit = next_text()
@@ -293,7 +347,7 @@ end
 if operation == 'state' then
   local configured_limit = next_text()
   local due, reason = paused_until()
-  local used = redis.call('ZCOUNT', SLOTS, now + 1, '+inf')
+  local used = redis.call('ZCOUNT', SLOTS, now + early_return() + 1, '+inf')
   local left = left_of_day()
   return {limit_or(configured_limit), used, math.max(due - now, 0), due > now and reason or '', left or -1}
 end

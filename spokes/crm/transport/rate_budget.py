@@ -1,8 +1,8 @@
 """The rate budget of each portal, shared by all worker processes through Redis: no call without a slot.
 
-A slot is taken before the call and comes back one window after the call has ended, so no latency can make HubSpot
-count more calls than it allows (see rate_budget.lua). A call that failed can become a backoff, which every process
-observes. Interactive calls come before those of imports.
+A slot is taken before the call and comes back one window after the call has ended, less what recent round trips have in
+common, so HubSpot does not count more calls than it allows (see rate_budget.lua). A call that failed can become a
+backoff, which every process observes. Interactive calls come before those of imports.
 
 Source: HubSpot's docs, "API usage guidelines and limits" and "Error handling".
 """
@@ -25,7 +25,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
-from spokes.core.json_fields import read_integer
 from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis import budget_keys
 from spokes.core.redis.scripts import read_script
@@ -33,6 +32,7 @@ from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
 from spokes.crm.transport.concurrency_limit import ConcurrencyLimit
 from spokes.crm.transport.idle_entries import IdleEntries
 from spokes.crm.transport.pacing import BudgetUse, batch_gap_s
+from spokes.crm.transport.slot import Slot
 
 CallKind: TypeAlias = Literal["calls", "search", "associations"]
 CALL_KINDS: Final[tuple[CallKind, ...]] = ("calls", "search", "associations")
@@ -45,7 +45,6 @@ _LOCKED_WAIT_S: Final = 2.0  # HubSpot asks for at least this
 _MOVING_WAIT_S: Final = 300.0  # a move takes up to a day; if HubSpot names no time, we try every five minutes
 _MOVING_REASON: Final = PortalMoving.reason
 _MIDNIGHT_SLACK_S: Final = 5.0  # HubSpot's clock is not ours
-_LOW_DAY_SHARE: Final = 0.1  # below this share of the daily limit, the end of the day matters
 
 _SCRIPT: Final = read_script(__file__, "rate_budget.lua")
 _SECOND: Final = 1_000_000  # Redis' clock counts microseconds
@@ -84,34 +83,6 @@ class LimitState:
     waiting_s: float
     reason: str
     day_left: int | None = None
-
-
-class Slot:
-    """Permission for one call."""
-
-    def __init__(self, window_s: float) -> None:
-        self._window_s = window_s
-        self.made_call = True
-        self.reported_limit: int | None = None
-        self.reported_day_left: int | None = None
-        self.reported_day_limit: int | None = None
-        self.is_day_short = False
-
-    def read_headers(self, headers: Mapping[str, str]) -> None:
-        """Read the limits that a response reports; header names in lower case."""
-        limit = read_integer(headers.get("x-hubspot-ratelimit-max"))
-        interval = headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
-        if limit is not None and limit > 0 and interval in {"", str(round(self._window_s * 1000))}:
-            self.reported_limit = limit
-        daily = read_integer(headers.get("x-hubspot-ratelimit-daily"))
-        left = read_integer(headers.get("x-hubspot-ratelimit-daily-remaining"))
-        if daily is not None and left is not None and min(daily, left) >= 0:
-            self.reported_day_left, self.reported_day_limit = left, daily
-            self.is_day_short = left < daily * _LOW_DAY_SHARE
-
-    def release_unused(self) -> None:
-        """Release the slot at once when the block ends, because no call was made."""
-        self.made_call = False
 
 
 class Backoff(NamedTuple):
@@ -239,6 +210,7 @@ class RateBudget:
             try:
                 yield slot
             except TransientCRMError as error:
+                slot.was_refused = isinstance(error, RateLimited)
                 if backoff := backoff_for_error(error, kind, self._window(kind), self._day_left_s(portal_id)):
                     await self._back_off(portal_id, error, backoff)
                 raise
@@ -356,7 +328,8 @@ class RateBudget:
                 day_length = round(self._day_left_s(portal_id) or UNKNOWN_DAY_WAIT_S) * _SECOND
                 day_left = "" if slot.reported_day_left is None else slot.reported_day_left
                 reported = (slot.reported_limit or "", day_left, slot.reported_day_limit or 0, day_length)
-            await asyncio.shield(self._run_script("end", portal_id, kind, slot_id, window, *reported))
+            round_trip = round(slot.round_trip_s() * _SECOND)
+            await asyncio.shield(self._run_script("end", portal_id, kind, slot_id, window, round_trip, *reported))
 
     def _day_left_s(self, portal_id: int) -> float | None:
         zone = self._time_zones.get(portal_id)
@@ -370,6 +343,7 @@ class RateBudget:
             budget_keys.rate_budget_import_slots(portal_id, kind),
             budget_keys.rate_budget(portal_id),
             budget_keys.rate_budget_queues(portal_id, kind),
+            budget_keys.rate_budget_round_trips(portal_id, kind),
         ]
         try:
             async with self._connections:
@@ -387,9 +361,10 @@ class RateBudget:
 
 
 def _read_use(numbers: Sequence[int | bytes], now: float) -> BudgetUse:
-    used, available, queues, day_left, day_limit, day_left_us = map(int, numbers)
+    used, available, queues, day_left, day_limit, day_left_us, *returning = map(int, numbers)
     is_day_known = day_left >= 0 and day_limit > 0
     return BudgetUse(
         used, available, queues, now,
         day_left if is_day_known else None, day_limit if is_day_known else None, day_left_us / _SECOND,
+        tuple(returning),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import orjson
 
 from spokes.core.json_fields import read_id
 from spokes.core.settings import Settings
-from spokes.crm.transport.error_mapping import parse_retry_after
+from spokes.crm.transport.errors.error_mapping import parse_retry_after
 from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.oauth_errors import OAuthError, OAuthUnavailable
 from spokes.subscriptions.journal.contents import Content, Subject, content_of, is_restricted, request_body, subject_of

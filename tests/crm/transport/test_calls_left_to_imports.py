@@ -9,15 +9,12 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.priority import Priority
-from spokes.crm.transport import rate_budget
+from tests.support.clocked_budget import SECOND, ClockedBudget
 
 LIMIT: Final = 190
 RESERVE: Final = 0.05
 WINDOW_S: Final = 10.0
 LATENCY_S: Final = 0.03
-SECOND: Final = 1_000_000  # the script counts microseconds
-START_S: Final = 1_000
-SCRIPT: Final = rate_budget._SCRIPT.replace("redis.call('TIME')", "{tonumber(ARGV[#ARGV]) / 1e6, 0}")
 
 
 class Budget:
@@ -27,7 +24,7 @@ class Budget:
         self.waits_s: list[float] = []  # of interactive calls
         self.interactive: list[float] = []  # when they were granted
         self.imports: list[float] = []
-        self._script = redis.register_script(SCRIPT)
+        self._budget = ClockedBudget(redis, limit=LIMIT, window_s=WINDOW_S, reserve=RESERVE)
         self._due: list[tuple[float, int, Callable[[], Awaitable[None]]]] = []
         self._numbers = itertools.count()
         self._now = 0.0
@@ -46,8 +43,8 @@ class Budget:
         heapq.heappush(self._due, (due, next(self._numbers), act))
 
     async def _take(self, priority: Priority, requested: float) -> None:
-        slot, window = f"{priority} {next(self._numbers)}", round(WINDOW_S * SECOND)
-        is_granted, wait, *_ = await self._call("take", slot, LIMIT, window, 3 * window, RESERVE, priority, "")
+        slot = f"{priority} {next(self._numbers)}"
+        is_granted, wait, *_ = await self._budget.take(slot, self._now, priority)
         if not is_granted:
             self._at(self._now + max(int(wait) / SECOND, 0.001), lambda: self._take(priority, requested))
             return
@@ -62,14 +59,7 @@ class Budget:
             self._at(next_s, lambda: self._take(priority, next_s))
 
     async def _end(self, slot: str) -> None:
-        await self._call("end", slot, round(WINDOW_S * SECOND), "", "", 0, 0)
-
-    async def _call(self, operation: str, *arguments: str | float) -> list[int]:
-        now = round((START_S + self._now) * SECOND)
-        answer: list[int] = await self._script(
-            keys=["slots", "imports", "portal", "queues"], args=[operation, "calls", *arguments, now]
-        )
-        return answer
+        await self._budget.end(slot, self._now, LATENCY_S)
 
 
 def evenly(rate: float, start: float, end: float) -> list[float]:
@@ -115,4 +105,4 @@ async def test_limit_is_met_in_no_window(redis: Redis) -> None:
     budget = Budget(redis)
     await budget.run(evenly(14.5, 5, 30), 30)
     calls = sorted([*budget.interactive, *budget.imports])
-    assert max(sum(at <= each < at + WINDOW_S for each in calls) for at in calls) <= LIMIT
+    assert max(sum(at <= each < at + WINDOW_S - 2 / SECOND for each in calls) for at in calls) <= LIMIT

@@ -337,5 +337,5 @@ async def test_every_budget_key_expires(redis: Redis) -> None:
 
     keys = [key async for key in redis.scan_iter()]
 
-    assert len(keys) == 2
+    assert len(keys) == 3
     assert all([await redis.pttl(key) > 0 for key in keys])

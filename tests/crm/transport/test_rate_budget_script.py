@@ -43,7 +43,8 @@ async def end(
     budget: RateBudget, slot: str, *, window_s: float = WINDOW_S, limit: str = "", day_left: str = ""
 ) -> None:
     """End a call whose response reported a limit and the calls left of the day, or did not."""
-    await budget._run_script("end", PORTAL, "calls", slot, round(window_s * SECOND), limit, day_left, "", 3600 * SECOND)
+    window = round(window_s * SECOND)
+    await budget._run_script("end", PORTAL, "calls", slot, window, 0, limit, day_left, "", 3600 * SECOND)
 
 
 async def expires_in_s(redis: Redis, key: str) -> float:
@@ -178,11 +179,11 @@ async def test_pause_expires_after_two_days(redis: Redis) -> None:
     assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
 
 
-async def test_call_without_reported_limits_leaves_only_its_slot(redis: Redis) -> None:
+async def test_call_without_reported_limits_leaves_only_its_slot_and_its_round_trip(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one")
-    assert [key async for key in redis.scan_iter()] == [SLOTS.encode()]
+    assert {key async for key in redis.scan_iter()} == {SLOTS.encode(), f"{SLOTS}:round-trips".encode()}
 
 
 async def test_day_that_has_ended_limits_no_call(redis: Redis) -> None:

@@ -274,7 +274,9 @@ async def test_queues_that_only_imports_use_do_not_lengthen_an_interactive_pause
     ]
 
     assert paused_s[0] > 1.0
-    assert paused_s[1] < 2 * paused_s[0]  # the limit is smaller by the reserve and by what imports hold
+    assert (
+        paused_s[1] < 3 * paused_s[0]
+    )  # not eight times: the limit is smaller by the reserve and by what imports hold
 
 
 async def _interactive_pause_s(redis: Redis, portal_id: int, *, import_queues: int) -> float:

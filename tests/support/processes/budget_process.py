@@ -29,10 +29,10 @@ async def main() -> None:
     async def call_on() -> None:
         while time.monotonic() < end:
             async with budget.slot(1, "calls"):
-                on_the_way_s = random.uniform(0, latency_s)
+                on_the_way_s = random.uniform(0, 0.1) * latency_s
                 await asyncio.sleep(on_the_way_s)
                 arrivals.append(time.monotonic())
-                await asyncio.sleep(latency_s - on_the_way_s)
+                await asyncio.sleep(0.9 * latency_s)
 
     await asyncio.sleep(start - time.monotonic())
     await asyncio.gather(*(call_on() for _ in range(40)))

@@ -29,7 +29,7 @@ from spokes.core.errors import (
 from spokes.core.events import Event
 from spokes.core.masking import Mask
 from spokes.crm.batching.errors import CreationUnreadable
-from spokes.crm.transport.error_mapping import error_from_response
+from spokes.crm.transport.errors.error_mapping import error_from_response
 from spokes.queue.dead_letters import DeadLetters
 from spokes.routing import uses
 from spokes.tools import Tools

@@ -17,9 +17,9 @@ from spokes.core.errors import (
     ProxyRefusal,
     RateLimited,
 )
-from spokes.crm.transport.error_classes import class_of_refusal, class_of_response, status_of_entry
-from spokes.crm.transport.error_mapping import error_from_entry
-from spokes.crm.transport.existing_record import existing_id_of
+from spokes.crm.transport.errors.error_classes import class_of_refusal, class_of_response, status_of_entry
+from spokes.crm.transport.errors.error_mapping import error_from_entry
+from spokes.crm.transport.errors.existing_record import existing_id_of
 
 CONFLICTS: list[dict[str, object]] = [
     {"category": "CONFLICT", "message": "Contact already exists. Existing ID: 7"},

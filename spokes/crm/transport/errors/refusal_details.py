@@ -10,7 +10,7 @@ from typing import Final, TypeGuard
 
 import orjson
 
-from spokes.crm.transport.error_classes import category_of
+from spokes.crm.transport.errors.error_classes import category_of
 from spokes.crm.transport.response_json import Json, elements
 
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,59}")

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from spokes.core.errors import CRMError, InvalidRequest, ObjectNotFound
 from spokes.crm.batching.batch_results import match_results
-from spokes.crm.transport.error_mapping import error_from_entry, error_from_response, ids_in_entry, parse_retry_after
+from spokes.crm.transport.errors.error_mapping import (
+    error_from_entry,
+    error_from_response,
+    ids_in_entry,
+    parse_retry_after,
+)
 from spokes.crm.transport.response_json import text_id
 
 NOW = datetime(2026, 11, 23, 20, tzinfo=UTC)

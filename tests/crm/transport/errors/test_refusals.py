@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from spokes.core.errors import Conflict, CRMUnavailable, InvalidRequest, NotPermitted, ObjectLocked, ProxyRefusal
 from spokes.crm.batching import batch_queue
 from tests.crm.batching.test_batch_queue import PORTAL, open_queues
-from tests.crm.transport.test_error_classes import CONFLICTS
+from tests.crm.transport.errors.test_error_classes import CONFLICTS
 from tests.support.hubspot.scripted_hubspot import RecordedRequest, batch_response, json_response
 
 BAD = "2"

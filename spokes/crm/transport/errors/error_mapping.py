@@ -14,15 +14,15 @@ from typing import Final, TypedDict
 import orjson
 
 from spokes.core.errors import Conflict, CRMError, NotPermitted, RateLimited, TransientCRMError
-from spokes.crm.transport.error_classes import (
+from spokes.crm.transport.errors.error_classes import (
     category_of,
     class_of_refusal,
     class_of_response,
     identifier,
     status_of_entry,
 )
-from spokes.crm.transport.existing_record import existing_id_of
-from spokes.crm.transport.refusal_details import refusal_code, refused_property
+from spokes.crm.transport.errors.existing_record import existing_id_of
+from spokes.crm.transport.errors.refusal_details import refusal_code, refused_property
 from spokes.crm.transport.response_json import Json
 
 _TRACE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")

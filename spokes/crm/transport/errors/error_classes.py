@@ -27,7 +27,7 @@ from spokes.core.errors import (
     ProxyRefusal,
     RateLimited,
 )
-from spokes.crm.transport.existing_record import names_existing_record
+from spokes.crm.transport.errors.existing_record import names_existing_record
 from spokes.crm.transport.response_json import Json, elements
 
 _BY_STATUS: Final[Mapping[int, type[CRMError]]] = {
