@@ -34,8 +34,8 @@ from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.audit.verification.verify import verify
-from spokes.console.queries.objects import Reference
-from spokes.console.queries.timeline import load_timeline
+from spokes.console.queries.history.objects import Reference
+from spokes.console.queries.history.timeline import load_timeline
 from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.settings import Settings
 

@@ -24,8 +24,8 @@ from spokes.audit.archiver import Archiver
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.audit.verification.verify import verify
-from spokes.console.queries.objects import Reference
-from spokes.console.queries.timeline import load_timeline
+from spokes.console.queries.history.objects import Reference
+from spokes.console.queries.history.timeline import load_timeline
 from spokes.core.delivery import Entry
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands

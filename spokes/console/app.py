@@ -22,7 +22,7 @@ from spokes.console.pages.dashboard import DASHBOARD_CACHE, DashboardCache
 from spokes.console.pages.now import STOPPING, stop_streams
 from spokes.console.pages.settings import DOCTOR_REPORTS, DoctorReports
 from spokes.console.tolerant_redis import TolerantRedis
-from spokes.console.web import install_pages, login_pages, middlewares, oidc_pages
+from spokes.console.web import install_pages, middlewares
 from spokes.console.web.app_keys import (
     BEHIND_WEB_PROCESS,
     ENGINE,
@@ -38,6 +38,7 @@ from spokes.console.web.app_keys import (
     TEMPLATES,
     USERS,
 )
+from spokes.console.web.login import login_pages, oidc_pages
 from spokes.console.web.rendering import template_environment
 from spokes.console.web.work_limits import WORK_LIMITS, WorkLimits
 from spokes.core.background import Background

@@ -86,14 +86,14 @@ COMMANDS: Final = (
     ),
     CommandSpec(
         "timeline",
-        "spokes.console.commands.timeline:timeline",
+        "spokes.console.commands.records.timeline:timeline",
         "Show everything that happened to a CRM object.",
         _INSPECT,
     ),
-    CommandSpec("events", "spokes.console.commands.events:events", "Show events and their outcomes.", _INSPECT),
+    CommandSpec("events", "spokes.console.commands.records.events:events", "Show events and their outcomes.", _INSPECT),
     CommandSpec(
         "queue",
-        "spokes.console.commands.queue:queue",
+        "spokes.console.commands.queue.queue:queue",
         "Show what waits in the queue, and what workers run now.",
         _INSPECT,
     ),
@@ -118,9 +118,11 @@ COMMANDS: Final = (
     CommandSpec(
         "send", "spokes.console.commands.send:send", "Send a signed test event to a running web process.", _ACT
     ),
-    CommandSpec("dead", "spokes.console.commands.dead:app", "Show, replay or discard dead letters.", _ACT),
-    CommandSpec("pause", "spokes.console.commands.pause:pause", "Pause a portal, or show the paused portals.", _ACT),
-    CommandSpec("resume", "spokes.console.commands.pause:resume", "Resume a paused portal.", _ACT),
+    CommandSpec("dead", "spokes.console.commands.queue.dead:app", "Show, replay or discard dead letters.", _ACT),
+    CommandSpec(
+        "pause", "spokes.console.commands.queue.pause:pause", "Pause a portal, or show the paused portals.", _ACT
+    ),
+    CommandSpec("resume", "spokes.console.commands.queue.pause:resume", "Resume a paused portal.", _ACT),
     CommandSpec(
         "portals",
         "spokes.console.commands.portal.portals:app",

@@ -13,9 +13,9 @@ from spokes.console.api.response_schemas import ActionResult, DeadLetterView, Re
 from spokes.console.api.route import not_found
 from spokes.console.number_input import parse_number
 from spokes.console.queries.dead_letters import Place, find_dead_letters, place_of
-from spokes.console.queries.records import Page
+from spokes.console.queries.history.records import Page
+from spokes.console.web.actions.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.console.web.app_keys import REDIS, SETTINGS
-from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.core.errors import HttpProblem, UnknownPortal
 from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.pauses.handler_pauses import HandlerPauses

@@ -11,9 +11,9 @@ from spokes.console.api.route import not_found
 from spokes.console.installs.portal_changes import PortalChange
 from spokes.console.installs.portal_settings import PortalSettingsView
 from spokes.console.installs.portal_views import PortalView, matching
-from spokes.console.queries.records import Page
-from spokes.console.web.portal_list import disconnect_named, shown_portals, visible_portals
-from spokes.console.web.portal_settings import change_settings, read_settings
+from spokes.console.queries.history.records import Page
+from spokes.console.web.actions.portal_list import disconnect_named, shown_portals, visible_portals
+from spokes.console.web.actions.portal_settings import change_settings, read_settings
 
 
 async def get_portals(request: web.Request, query: PortalQuery) -> Page[PortalView]:

@@ -10,9 +10,9 @@ from spokes.console.api.response_schemas import QuarantineResult
 from spokes.console.api.route import not_found
 from spokes.console.number_input import parse_number
 from spokes.console.quarantine.contents import ContentPlace, ContentView, find_content, find_contents, view_of
-from spokes.console.queries.records import Page
-from spokes.console.web.dead_letter_actions import LetterAction
-from spokes.console.web.quarantine_actions import find_named_content, quarantine_of, settle_contents
+from spokes.console.queries.history.records import Page
+from spokes.console.web.actions.dead_letter_actions import LetterAction
+from spokes.console.web.actions.quarantine_actions import find_named_content, quarantine_of, settle_contents
 from spokes.core.errors import HttpProblem
 from spokes.queue.quarantine import QuarantinedContent
 

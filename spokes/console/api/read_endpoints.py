@@ -10,13 +10,13 @@ from spokes.console.api.response_schemas import DeliveryView, EventView, Timelin
 from spokes.console.api.route import not_found
 from spokes.console.queries.budgets import PortalBudget, portal_budgets
 from spokes.console.queries.chain_check import recompute_chain
-from spokes.console.queries.deliveries import DeliverySummary, find_delivery, search_deliveries
-from spokes.console.queries.events import find_event, search_events
-from spokes.console.queries.objects import Reference
+from spokes.console.queries.history.deliveries import DeliverySummary, find_delivery, search_deliveries
+from spokes.console.queries.history.events import find_event, search_events
+from spokes.console.queries.history.objects import Reference
+from spokes.console.queries.history.records import Page, RecordView, search_records
+from spokes.console.queries.history.timeline import load_timeline
 from spokes.console.queries.privacy_requests import PrivacyRequestView, list_privacy_requests
 from spokes.console.queries.queue import Queue, queue_status
-from spokes.console.queries.records import Page, RecordView, search_records
-from spokes.console.queries.timeline import load_timeline
 from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
 from spokes.console.web.work_limits import WORK_LIMITS
 from spokes.core.errors import AmbiguousReference, HttpProblem

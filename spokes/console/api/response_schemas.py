@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from spokes.backfill.recovery_report import RecoveryReport
-from spokes.console.queries.deliveries import DeliveryDetails, DeliverySummary
-from spokes.console.queries.events import EventDetails, is_of_event
-from spokes.console.queries.objects import MatchedObject
+from spokes.console.queries.history.deliveries import DeliveryDetails, DeliverySummary
+from spokes.console.queries.history.events import EventDetails, is_of_event
+from spokes.console.queries.history.objects import MatchedObject
+from spokes.console.queries.history.records import RecordView
+from spokes.console.queries.history.timeline import Timeline
 from spokes.console.queries.queue import WaitingDelivery
-from spokes.console.queries.records import RecordView
-from spokes.console.queries.timeline import Timeline
 from spokes.core.delivery import Entry
 from spokes.gaps.gap import Gap
 from spokes.queue.dead_letters import DeadLetter

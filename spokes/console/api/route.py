@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from spokes.console.accounts.policy import AccessRule, requires
-from spokes.console.queries.records import Page
+from spokes.console.queries.history.records import Page
 from spokes.core.errors import HttpProblem
 
 PREFIX: Final = "/api/v1"

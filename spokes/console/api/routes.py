@@ -52,11 +52,11 @@ from spokes.console.installs.portal_settings import PortalSettingsView
 from spokes.console.installs.portal_views import PortalView
 from spokes.console.quarantine.contents import ContentView
 from spokes.console.queries.budgets import PortalBudget
-from spokes.console.queries.deliveries import DeliverySummary
+from spokes.console.queries.history.deliveries import DeliverySummary
+from spokes.console.queries.history.records import Page, RecordView
 from spokes.console.queries.incidents import IncidentDetails, IncidentView
 from spokes.console.queries.privacy_requests import PrivacyRequestView
 from spokes.console.queries.queue import Queue
-from spokes.console.queries.records import Page, RecordView
 from spokes.console.web.audit_export import export_records
 from spokes.gaps.gap import Gap
 from spokes.queue.pauses.portal_pauses import PortalPause

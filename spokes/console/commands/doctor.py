@@ -11,7 +11,7 @@ from rich.text import Text
 
 from spokes.console.audit_store import open_audit_store
 from spokes.console.doctor.findings import Finding, FindingLevel, ok
-from spokes.console.doctor.portal_check import check_portal
+from spokes.console.doctor.portals.portal_check import check_portal
 from spokes.console.doctor.report import run_checks
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, print_json, print_message, progress

@@ -12,14 +12,15 @@ from spokes.console.doctor.audit_store_check import check_audit_store
 from spokes.console.doctor.bad_items_check import assess_bad_items
 from spokes.console.doctor.chain_end_check import check_chain_end
 from spokes.console.doctor.findings import Finding, ok
-from spokes.console.doctor.hubspot_check import check_hubspot
-from spokes.console.doctor.installs_check import check_installs
 from spokes.console.doctor.journal_check import check_journal
 from spokes.console.doctor.outside.destinations_check import check_destinations
 from spokes.console.doctor.outside.identity_check import check_identity_provider
 from spokes.console.doctor.outside.receiver_check import check_receiver
 from spokes.console.doctor.outside.webhook_check import check_alert_webhook
 from spokes.console.doctor.pauses_check import check_pauses
+from spokes.console.doctor.portals.hubspot_check import check_hubspot
+from spokes.console.doctor.portals.installs_check import check_installs
+from spokes.console.doctor.portals.tenant_check import check_tenants
 from spokes.console.doctor.process_check import check_processes
 from spokes.console.doctor.quarantine_check import check_quarantine
 from spokes.console.doctor.redis_check import check_redis, keys_of_wrong_type
@@ -27,7 +28,6 @@ from spokes.console.doctor.secrets_check import check_stored_secrets
 from spokes.console.doctor.settings_check import assess_data_folder, assess_settings
 from spokes.console.doctor.subscriptions.deadlines_check import check_deadlines
 from spokes.console.doctor.subscriptions.drift_check import check_drift
-from spokes.console.doctor.tenant_check import check_tenants
 from spokes.console.tolerant_redis import TolerantRedis
 from spokes.core.masking import MASK
 from spokes.core.redis.connections import redis_pool

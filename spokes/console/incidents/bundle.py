@@ -29,8 +29,8 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.affected import affected_objects
 from spokes.console.doctor.report import settings_findings
 from spokes.console.queries.alerts import active_alerts
-from spokes.console.queries.descriptions import describe
-from spokes.console.queries.records import RecordView
+from spokes.console.queries.history.descriptions import describe
+from spokes.console.queries.history.records import RecordView
 from spokes.core.clock import now_ms
 from spokes.core.errors import ConfigurationError
 from spokes.core.masking import Mask

@@ -12,8 +12,8 @@ from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.pages.objects import record_style
 from spokes.console.queries.chain_check import recompute_chain
-from spokes.console.queries.descriptions import describe
-from spokes.console.queries.records import search_records
+from spokes.console.queries.history.descriptions import describe
+from spokes.console.queries.history.records import search_records
 from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
 from spokes.console.web.audit_export import FILTER_NAMES, parse_filters
 from spokes.console.web.rendering import render

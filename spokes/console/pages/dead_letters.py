@@ -11,9 +11,9 @@ from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.pages.quarantine import quarantine_list
 from spokes.console.queries.dead_letters import dead_letter_causes, find_dead_letters
-from spokes.console.queries.descriptions import explain_failure, explain_reason
+from spokes.console.queries.history.descriptions import explain_failure, explain_reason
+from spokes.console.web.actions.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.console.web.app_keys import REDIS
-from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.console.web.forms import form_text, read_form, required_number, required_reason
 from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem

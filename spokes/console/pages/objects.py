@@ -9,10 +9,10 @@ from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, Outcome
 from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
-from spokes.console.queries.descriptions import describe, explain_failure
-from spokes.console.queries.objects import MatchedObject, Reference
-from spokes.console.queries.records import RecordView
-from spokes.console.queries.timeline import load_timeline
+from spokes.console.queries.history.descriptions import describe, explain_failure
+from spokes.console.queries.history.objects import MatchedObject, Reference
+from spokes.console.queries.history.records import RecordView
+from spokes.console.queries.history.timeline import load_timeline
 from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
 from spokes.console.web.rendering import render
 from spokes.console.web.template_filters import date

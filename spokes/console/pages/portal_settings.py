@@ -8,9 +8,9 @@ from aiohttp import web
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.installs.portal_changes import PortalChange
 from spokes.console.installs.portal_settings import PortalSettingsView
+from spokes.console.web.actions.portal_settings import change_settings, read_settings
 from spokes.console.web.app_keys import SETTINGS
 from spokes.console.web.forms import Form, read_form, required_reason
-from spokes.console.web.portal_settings import change_settings, read_settings
 from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem
 from spokes.portal import portal_settings_classes

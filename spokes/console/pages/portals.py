@@ -7,9 +7,9 @@ from aiohttp import web
 from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.installs.portal_views import SORTS, matching
+from spokes.console.web.actions.portal_list import disconnect_named, shown_portals, visible_portals
 from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.console.web.forms import form_text, read_form, required_number, required_reason
-from spokes.console.web.portal_list import disconnect_named, shown_portals, visible_portals
 from spokes.console.web.rendering import render
 from spokes.core import clock
 from spokes.core.errors import HttpProblem

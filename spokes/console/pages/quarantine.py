@@ -11,10 +11,10 @@ from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.number_input import parse_number
 from spokes.console.quarantine.contents import ContentView, find_content, find_contents, view_of
-from spokes.console.queries.descriptions import explain_reason
-from spokes.console.web.dead_letter_actions import LetterAction
+from spokes.console.queries.history.descriptions import explain_reason
+from spokes.console.web.actions.dead_letter_actions import LetterAction
+from spokes.console.web.actions.quarantine_actions import find_named_content, quarantine_of, settle_contents
 from spokes.console.web.forms import form_text, read_form, required_number, required_reason
-from spokes.console.web.quarantine_actions import find_named_content, quarantine_of, settle_contents
 from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem
 from spokes.queue.quarantine import QuarantinedContent

@@ -16,8 +16,8 @@ from spokes.console.installs.install_flow import CALLBACK_PATH, INSTALL_PATH, In
 from spokes.console.installs.install_state import STATE_TTL_S, InstallState, browser_id
 from spokes.console.number_input import parse_number
 from spokes.console.web.app_keys import INSTALLS, REDIS, SETTINGS
+from spokes.console.web.login.sign_in import redirect_to
 from spokes.console.web.rendering import render
-from spokes.console.web.sign_in import redirect_to
 from spokes.core.errors import HttpProblem
 from spokes.core.request_guard import client_network
 

@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 from spokes.console.accounts.actors import ACTOR, ADDRESS, IS_HTTPS, REQUEST_ID
 from spokes.console.accounts.policy import RouteHandler
 from spokes.console.web.app_keys import BEHIND_WEB_PROCESS, SETTINGS, STRANGERS_LOG
-from spokes.console.web.authentication import authenticate
 from spokes.console.web.authorization import authorize
+from spokes.console.web.login.authentication import authenticate
 from spokes.console.web.rendering import problem_response
 from spokes.console.web.request_checks import check_request, malformed_request
 from spokes.core.errors import AuditUnavailable, HttpProblem, RejectedRequest, SecretUnreadable

@@ -13,8 +13,8 @@ from spokes.audit.rows import Row
 from spokes.console.commands.doctor import summarise_defaults
 from spokes.console.doctor.audit_store_check import assess_chain_end
 from spokes.console.doctor.findings import Finding, FindingLevel
-from spokes.console.doctor.hubspot_check import assess_clock, assess_scopes, assess_usage
 from spokes.console.doctor.outside.receiver_check import assess_public_url, check_receiver
+from spokes.console.doctor.portals.hubspot_check import assess_clock, assess_scopes, assess_usage
 from spokes.console.doctor.process_check import ProcessState, assess_persistence, assess_processes, assess_secret_ages
 from spokes.console.doctor.redis_check import Backlog, assess_backlog, assess_server, check_redis
 from spokes.console.doctor.report import run_checks, settings_findings

@@ -14,7 +14,7 @@ import structlog
 from redis.asyncio import Redis
 
 from spokes.audit.rows import to_row
-from spokes.console.queries.descriptions import REASON_TEXTS, explain_failure
+from spokes.console.queries.history.descriptions import REASON_TEXTS, explain_failure
 from spokes.core.errors import (
     CRMError,
     CRMUnavailable,

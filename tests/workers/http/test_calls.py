@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 
 from spokes.audit.records import AuditRecord
 from spokes.audit.rows import to_row
-from spokes.console.queries.descriptions import describe
-from spokes.console.queries.records import RecordView
+from spokes.console.queries.history.descriptions import describe
+from spokes.console.queries.history.records import RecordView
 from spokes.core.errors import LeaseLost
 from spokes.core.events import Event
 from spokes.core.telemetry.metrics import METRICS

@@ -1,1 +1,1 @@
-"""The commands for what is kept as evidence: the audit and incidents."""
+"""The commands that read the audit, whole or for one event or object, and those for incidents."""

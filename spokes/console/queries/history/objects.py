@@ -17,8 +17,8 @@ from spokes.audit.object_hashes import object_hash
 from spokes.audit.records import Action
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import ERASED_OBJECTS, RECORDS
+from spokes.console.queries.history.records import RecordView
 from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
-from spokes.console.queries.records import RecordView
 from spokes.core.errors import AmbiguousReference
 from spokes.core.events import OBJECT_TYPES
 from spokes.core.redis import keys

@@ -1,4 +1,4 @@
-"""spokes.console.doctor.tenant_check: whose database it is, and which portals' events lack credentials."""
+"""spokes.console.doctor.portals.tenant_check: whose database it is, and which portals' events lack credentials."""
 
 import time
 
@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.console.doctor.findings import FindingLevel
-from spokes.console.doctor.tenant_check import check_tenants
+from spokes.console.doctor.portals.tenant_check import check_tenants
 from spokes.core.redis import keys
 from spokes.core.redis.deployment import claim_database
 from spokes.core.settings import Settings

@@ -10,11 +10,11 @@ from spokes.audit.records import TERMINAL, Action, Outcome, settled_key
 from spokes.audit.sql.queries import Filters
 from spokes.audit.sql.tables import RECORDS
 from spokes.console.queries.dead_letters import find_dead_letters
+from spokes.console.queries.history.records import Page, RecordView, newest_records, search_records
+from spokes.console.queries.history.redeliveries import find_redeliveries
+from spokes.console.queries.history.unarchived import load_unarchived, merge_with_stored
 from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
 from spokes.console.queries.queue import WaitingDelivery, find_waiting
-from spokes.console.queries.records import Page, RecordView, newest_records, search_records
-from spokes.console.queries.redeliveries import find_redeliveries
-from spokes.console.queries.unarchived import load_unarchived, merge_with_stored
 from spokes.core.delivery import Entry
 
 _MAX_RECORDS: Final = 1_000  # an event parked every few seconds for days has more

@@ -13,8 +13,8 @@ from spokes.console.identity.claims import actor_from_claims
 from spokes.console.identity.login_flow import CALLBACK, LOGIN_TTL_S, finish_login, start_login
 from spokes.console.identity.provider import Provider
 from spokes.console.web.app_keys import PROVIDER, SETTINGS
+from spokes.console.web.login.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle_callback
 from spokes.console.web.rendering import render
-from spokes.console.web.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle_callback
 from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 

@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.records import Outcome
 from spokes.audit.sql.queries import Filters
 from spokes.audit.sql.tables import RECORDS
+from spokes.console.queries.history.records import RecordView, newest_records
+from spokes.console.queries.history.unarchived import UnarchivedRecords
 from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
-from spokes.console.queries.records import RecordView, newest_records
-from spokes.console.queries.unarchived import UnarchivedRecords
 
 _MAX_READ: Final = 1_000  # records of redeliveries since the oldest event
 

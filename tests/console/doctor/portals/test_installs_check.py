@@ -6,8 +6,8 @@ from pathlib import Path
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.console.doctor.findings import FindingLevel
-from spokes.console.doctor.hubspot_check import check_hubspot
-from spokes.console.doctor.installs_check import assess_installs, assess_tokens, check_installs
+from spokes.console.doctor.portals.hubspot_check import check_hubspot
+from spokes.console.doctor.portals.installs_check import assess_installs, assess_tokens, check_installs
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.portals.store import REFRESH_INTERRUPTED, InstalledPortal, PortalState

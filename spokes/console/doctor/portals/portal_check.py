@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.console.doctor.findings import Finding, fault, info, ok, warning
-from spokes.console.doctor.installs_check import assess_tokens
 from spokes.console.doctor.pauses_check import check_pauses
+from spokes.console.doctor.portals.installs_check import assess_tokens
 from spokes.console.installs.oauth_parts import oauth_client, portal_store
 from spokes.console.installs.portal_views import PortalView, installed_portals
 from spokes.console.output import format_utc

@@ -16,9 +16,9 @@ from spokes.console.accounts.users import User
 from spokes.console.operator_audit import operator_record
 from spokes.console.web.app_keys import REDIS, SESSIONS, SETTINGS, USERS
 from spokes.console.web.forms import form_text, read_form
-from spokes.console.web.oidc_pages import LOGIN_PATH
+from spokes.console.web.login.oidc_pages import LOGIN_PATH
+from spokes.console.web.login.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle_password
 from spokes.console.web.rendering import render
-from spokes.console.web.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle_password
 from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 

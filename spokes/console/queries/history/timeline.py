@@ -17,12 +17,18 @@ from spokes.audit.records import Action
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
 from spokes.console.queries.dead_letters import find_dead_letters
-from spokes.console.queries.objects import MatchedObject, MatchedObjects, Reference, find_erasure_time, find_objects
+from spokes.console.queries.history.objects import (
+    MatchedObject,
+    MatchedObjects,
+    Reference,
+    find_erasure_time,
+    find_objects,
+)
+from spokes.console.queries.history.records import Page, RecordView, fetch_page, newest_records
+from spokes.console.queries.history.redeliveries import find_redeliveries
+from spokes.console.queries.history.unarchived import load_unarchived, merge_with_stored
 from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
 from spokes.console.queries.queue import MAX_DELIVERIES_READ, WaitingDelivery, find_waiting, waiting_deliveries
-from spokes.console.queries.records import Page, RecordView, fetch_page, newest_records
-from spokes.console.queries.redeliveries import find_redeliveries
-from spokes.console.queries.unarchived import load_unarchived, merge_with_stored
 from spokes.core.delivery import Entry
 from spokes.privacy.redis_data import DataSubject
 from spokes.queue.dead_letters import DeadLetter

@@ -9,10 +9,10 @@ from spokes.audit.object_hashes import object_hash_key
 from spokes.console.audit_store import open_audit_store
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table, progress
-from spokes.console.queries.descriptions import describe, describe_as_json, explain_failure
-from spokes.console.queries.objects import MatchedObject, Reference
-from spokes.console.queries.records import RecordView
-from spokes.console.queries.timeline import PendingEvent, Timeline, load_timeline
+from spokes.console.queries.history.descriptions import describe, describe_as_json, explain_failure
+from spokes.console.queries.history.objects import MatchedObject, Reference
+from spokes.console.queries.history.records import RecordView
+from spokes.console.queries.history.timeline import PendingEvent, Timeline, load_timeline
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 

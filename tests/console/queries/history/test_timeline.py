@@ -6,10 +6,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
-from spokes.console.queries.descriptions import describe
-from spokes.console.queries.events import find_event
-from spokes.console.queries.objects import Reference
-from spokes.console.queries.timeline import Timeline, load_timeline
+from spokes.console.queries.history.descriptions import describe
+from spokes.console.queries.history.events import find_event
+from spokes.console.queries.history.objects import Reference
+from spokes.console.queries.history.timeline import Timeline, load_timeline
 from spokes.core.events import Event
 from tests.console.queries.helpers import CONTACT_ID, OTHER_PORTAL, PORTAL, archive, enqueue, store_letter
 from tests.support.deployment import KEY

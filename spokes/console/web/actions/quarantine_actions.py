@@ -7,8 +7,8 @@ from aiohttp import web
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.quarantine.actions import discard_contents, replay_contents
 from spokes.console.quarantine.contents import find_content
+from spokes.console.web.actions.dead_letter_actions import LetterAction
 from spokes.console.web.app_keys import REDIS, SETTINGS
-from spokes.console.web.dead_letter_actions import LetterAction
 from spokes.core.errors import ConfigurationError, HttpProblem, QueueUnavailable
 from spokes.intake.quarantine_replay import ReplayCounts
 from spokes.queue.quarantine import Quarantine, QuarantinedContent

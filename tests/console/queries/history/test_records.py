@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.records import FIELD_NAMES
 from spokes.audit.sql.queries import Filters
-from spokes.console.queries.descriptions import describe
-from spokes.console.queries.records import RecordView, search_records
+from spokes.console.queries.history.descriptions import describe
+from spokes.console.queries.history.records import RecordView, search_records
 from spokes.queue.dead_letters import DeadLetters
 from tests.console.queries.helpers import OTHER_PORTAL, PORTAL, archive, store_letter
 from tests.support.events import append_records, record

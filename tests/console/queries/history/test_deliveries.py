@@ -5,10 +5,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.sql.queries import Filters
-from spokes.console.queries.deliveries import find_delivery, search_deliveries
-from spokes.console.queries.descriptions import describe
-from spokes.console.queries.events import find_event
-from spokes.console.queries.records import search_records
+from spokes.console.queries.history.deliveries import find_delivery, search_deliveries
+from spokes.console.queries.history.descriptions import describe
+from spokes.console.queries.history.events import find_event
+from spokes.console.queries.history.records import search_records
 from tests.console.queries.helpers import OTHER_PORTAL, PORTAL, archive, enqueue
 from tests.support.events import append_records, event, record
 

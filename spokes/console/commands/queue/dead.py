@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from spokes.console.audit_store import open_audit_store
-from spokes.console.commands import quarantined_contents
+from spokes.console.commands.queue import quarantined_contents
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import (
     JsonOption,
@@ -22,9 +22,9 @@ from spokes.console.output import (
     progress,
 )
 from spokes.console.queries.dead_letters import find_dead_letters
-from spokes.console.queries.descriptions import describe, describe_as_json, explain_failure
-from spokes.console.queries.events import find_event
-from spokes.console.queries.records import RecordView
+from spokes.console.queries.history.descriptions import describe, describe_as_json, explain_failure
+from spokes.console.queries.history.events import find_event
+from spokes.console.queries.history.records import RecordView
 from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters

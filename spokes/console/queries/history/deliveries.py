@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.records import Action, Outcome
 from spokes.audit.sql.queries import Filters, fetch
 from spokes.audit.sql.tables import RECORDS
+from spokes.console.queries.history.records import Page, RecordView, newest_records, search_records
+from spokes.console.queries.history.unarchived import load_unarchived
 from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
 from spokes.console.queries.queue import WaitingDelivery, find_waiting
-from spokes.console.queries.records import Page, RecordView, newest_records, search_records
-from spokes.console.queries.unarchived import load_unarchived
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

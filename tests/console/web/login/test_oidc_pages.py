@@ -15,7 +15,7 @@ from spokes.console.accounts.sessions import COOKIE as SESSION
 from spokes.console.app import create_app
 from spokes.console.identity.login_flow import CALLBACK
 from spokes.console.web.app_keys import SESSIONS, SETTINGS
-from spokes.console.web.oidc_pages import LOGIN_COOKIE, LOGIN_PATH
+from spokes.console.web.login.oidc_pages import LOGIN_COOKIE, LOGIN_PATH
 from spokes.core.settings import Settings
 from tests.support.console_visitor import KEY, freeze_rate_limit_window, running_console
 from tests.support.events import recorded

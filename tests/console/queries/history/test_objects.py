@@ -2,7 +2,7 @@
 
 import pytest
 
-from spokes.console.queries.objects import Reference
+from spokes.console.queries.history.objects import Reference
 from spokes.core.errors import AmbiguousReference
 
 

@@ -15,7 +15,7 @@ from spokes.audit.entry_signature import split_signature
 from spokes.audit.records import Outcome
 from spokes.audit.rows import to_row
 from spokes.audit.stream import ENTRY_FIELD
-from spokes.console.queries.records import RecordView
+from spokes.console.queries.history.records import RecordView
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.keys import AUDIT_STREAM
 

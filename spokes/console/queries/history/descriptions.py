@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Final
 
 from spokes.audit.records import Action, Outcome
-from spokes.console.queries.records import RecordView
+from spokes.console.queries.history.records import RecordView
 
 REASON_TEXTS: Final[Mapping[str, str]] = {
     "rate_limited": "HubSpot's rate limit was reached (429)",

@@ -1,0 +1,1 @@
+"""The commands for queue state that operators change: waiting deliveries, pauses, dead letters, quarantine."""

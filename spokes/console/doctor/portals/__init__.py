@@ -1,0 +1,1 @@
+"""Checks of portals: access tokens, scopes, installs, and which workers serve them."""
