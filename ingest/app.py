@@ -44,7 +44,7 @@ from ingest.server.views import (
     readyz,
     receive,
 )
-from spokes.audit.alert_episodes import REPORT_HELD_EVERY_S, AlertEpisodes
+from spokes.audit.alerts.alert_episodes import REPORT_HELD_EVERY_S, AlertEpisodes
 from spokes.core import clock
 from spokes.core.background import Background
 from spokes.core.masking import derive_key

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import REPORT_HELD_EVERY_S, AlertEpisodes
-from spokes.audit.alert_webhook import AlertWebhook
+from spokes.audit.alerts.alert_episodes import REPORT_HELD_EVERY_S, AlertEpisodes
+from spokes.audit.alerts.alert_webhook import AlertWebhook
 from spokes.audit.archiver import Archiver
 from spokes.core import clock
 from spokes.core.background import Background
@@ -41,12 +41,12 @@ from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
 from workers.queue.progress import deadline_s, long_running
 from workers.upkeep import schedule
 from workers.upkeep.blocked_worker import end_blocked_worker
+from workers.upkeep.gaps.nightly_reconciliation import NightlyReconciliation
 from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
 from workers.upkeep.left_traces import EXAMINE_EVERY_S, LeftTraces
 from workers.upkeep.loop_watchdog import Watchdog
 from workers.upkeep.lost_data import MEASURE_EVERY_S as LOST_DATA_EVERY_S
 from workers.upkeep.lost_data import LostData
-from workers.upkeep.nightly_reconciliation import NightlyReconciliation
 
 _MIN_BLOCKED_S: Final = 10.0  # until a blocked worker ends itself, even if handlers may run a shorter time
 

@@ -10,7 +10,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.background import pause_s
 from spokes.core.errors import NotAuthorized
 from spokes.core.redis.deployment import claim_database

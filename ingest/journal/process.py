@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from ingest.journal.client import JournalClient
 from ingest.journal.page_intake import PageIntake
 from ingest.journal.reader import RENEW_EVERY_S, JournalReader
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.background import Background
 from spokes.core.redis.connections import redis_client

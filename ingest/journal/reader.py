@@ -17,7 +17,7 @@ from ingest.journal.client import JournalClient, PageLocation
 from ingest.journal.errors import JournalError, JournalRefused, JournalUnavailable, OffsetUnknown, UnreadableLocation
 from ingest.journal.lost_pages import LostPages
 from ingest.journal.page_intake import PageIntake
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.errors import QueueUnavailable
 from spokes.core.redis.keys import JOURNAL_READER

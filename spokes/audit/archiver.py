@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.chain_writer import ChainWriter
 from spokes.audit.entry_signature import Signature, split_signature
 from spokes.audit.evidence.chain_end import ChainEnd, KnownEnd, contradicts

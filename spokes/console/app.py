@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.sql.engine import open_engine
 from spokes.console import pages
 from spokes.console.accounts.known_browsers import KnownBrowsers

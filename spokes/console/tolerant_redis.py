@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
-from spokes.audit.bad_items import report_bad_items
+from spokes.audit.alerts.bad_items import report_bad_items
 from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.key_types import name_wrong_keys
 

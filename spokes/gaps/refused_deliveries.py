@@ -2,7 +2,7 @@
 
 A web process notes the keys of the events that it refuses, where it knows them: a request that is refused before its
 body is read cannot be proven by later ones. Redis keeps what is noted; a worker compares it with the dedupe marks
-(workers.upkeep.redeliveries).
+(workers.upkeep.gaps.redeliveries).
 """
 
 import re

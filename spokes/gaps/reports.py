@@ -1,7 +1,7 @@
 """Reports and proofs on their way to the ledger: a Redis list, for processes that do not open the SQL store.
 
 `report_missed` and `report_proven` are for every process. A worker moves what waits to the ledger, in order
-(workers.upkeep.gap_watch). A report may be applied twice: gaps merge.
+(workers.upkeep.gaps.gap_watch). A report may be applied twice: gaps merge.
 """
 
 from dataclasses import asdict

@@ -11,7 +11,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.core.events import GENERIC_NAME, JOURNAL_NAME, Event, event_name
 from spokes.core.redis.keys import arrivals_of_day
 from spokes.intake.allow_list import MAX_CACHED, AllowList

@@ -8,7 +8,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.bad_items import READ_ERRORS
+from spokes.audit.alerts.bad_items import READ_ERRORS
 from spokes.audit.records import Outcome
 from spokes.core import clock
 from spokes.core.delivery import MAX_BODY_VALUES, Delivery, job_payload, new_delivery_id

@@ -10,7 +10,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import report_bad_items
+from spokes.audit.alerts.bad_items import report_bad_items
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.keys import PORTAL_PROFILES
 from spokes.portals.profile import PortalProfile

@@ -6,7 +6,7 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.telemetry.alerts import Alert
 
 _OF_PORTALS: Final = (Alert.NEEDS_REINSTALL, Alert.TOKEN_REFRESH_REFUSED)

@@ -6,7 +6,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.redis import keys

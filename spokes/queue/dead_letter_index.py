@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.core.redis import keys
 from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.keys import RedisCommand

@@ -6,7 +6,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.audit.records import AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode as encode_record
 from spokes.core.clock import now_ms

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
-from spokes.audit.bad_items import report_bad_items
+from spokes.audit.alerts.bad_items import report_bad_items
 from spokes.audit.object_hashes import object_hash
 from spokes.core import clock
 from spokes.core.events import Event

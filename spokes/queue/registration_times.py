@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.core import clock
 from spokes.core.redis.keys import REGISTRATIONS
 from spokes.routing import Router

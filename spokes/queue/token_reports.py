@@ -6,7 +6,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.redis.errors import RedisFault, classify

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import READ_ERRORS, read_items
+from spokes.audit.alerts.bad_items import READ_ERRORS, read_items
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append
 from spokes.core.clock import now_ms

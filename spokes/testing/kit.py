@@ -8,19 +8,19 @@ import orjson
 from spokes.portals.profile import PortalProfile
 from spokes.simulator.changes import ChangeKind, Merge
 from spokes.simulator.crm.merging import properties_moved
-from spokes.testing.checkpoint import StateCopy
 from spokes.testing.crashes import crash_points, work_with_crash
 from spokes.testing.deployment import KitDeployment
-from spokes.testing.end_state import differences, end_state, known_ids
-from spokes.testing.event_factory import Dialect, EventFactory, EventSpec
 from spokes.testing.event_loop.background_loop import BackgroundLoop
-from spokes.testing.event_state import make_true, read_event
 from spokes.testing.fake_hosts import effect_differences
 from spokes.testing.hubspot import SimulatedHubSpot, SimulatedRecord
 from spokes.testing.log_capture import LogCapture
 from spokes.testing.observation import Observation
-from spokes.testing.outages import outage_fault, rate_limit_fault
 from spokes.testing.run import Run
+from spokes.testing.simulation.checkpoint import StateCopy
+from spokes.testing.simulation.end_state import differences, end_state, known_ids
+from spokes.testing.simulation.event_factory import Dialect, EventFactory, EventSpec
+from spokes.testing.simulation.event_state import make_true, read_event
+from spokes.testing.simulation.outages import outage_fault, rate_limit_fault
 from spokes.testing.virtual_clock import Duration, duration_ms
 
 _Result = TypeVar("_Result")

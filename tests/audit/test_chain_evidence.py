@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.checkpoints import load_checkpoints, sign_end_now, signing_key
 from spokes.audit.entry_signature import sign_entries

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append

@@ -21,7 +21,7 @@ from tests.ingest.conftest import PATH
 from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
 from tests.support.free_ports import free_port
-from workers.upkeep.redeliveries import prove_redeliveries
+from workers.upkeep.gaps.redeliveries import prove_redeliveries
 
 
 class KillableValkey:

@@ -7,7 +7,7 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chaos.store_dumps import dump_redis, dump_sql
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.direct_records import DirectRecords
 from spokes.audit.incidents.incident import Incident

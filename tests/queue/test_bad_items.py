@@ -6,7 +6,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from spokes.audit import bad_items
+from spokes.audit.alerts import bad_items
 from spokes.console.accounts.users import Users
 from spokes.console.queries.alerts import active_alerts
 from spokes.console.queries.dead_letters import count_dead_letters, dead_letter_causes, find_dead_letters

@@ -16,7 +16,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.errors import NotAuthorized
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import TokenCredentials

@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.background_alerts import BackgroundAlerts
+from spokes.audit.alerts.background_alerts import BackgroundAlerts
 from spokes.audit.object_hashes import object_hash_key
 from spokes.core.clock import now_ms
 from spokes.core.errors import NotAuthorized, ObjectNotFound

@@ -13,7 +13,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.delivery import Delivery
 from spokes.core.redis import keys

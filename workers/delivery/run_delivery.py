@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 import structlog
 from redis.asyncio import Redis
 
-from spokes.audit.background_alerts import BackgroundAlerts
+from spokes.audit.alerts.background_alerts import BackgroundAlerts
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery

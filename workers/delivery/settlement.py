@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from prometheus_client import Counter
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import report_bad_items
+from spokes.audit.alerts.bad_items import report_bad_items
 from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery
 from spokes.core.redis import keys

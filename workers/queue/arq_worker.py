@@ -14,7 +14,7 @@ import structlog
 from arq import Worker
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.background import Background
 from spokes.core.delivery import is_oversized, unread_argument

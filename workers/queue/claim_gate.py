@@ -9,7 +9,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.key_types import DELIVERY_KEYS
 from spokes.core.redis.keys import AUDIT_STREAM

@@ -10,8 +10,8 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.bad_items import read_items
 from spokes.audit.hourly_counts import HOUR_MS, HourlyCount, hourly_counts
 from spokes.audit.stream import backlog
 from spokes.core import clock

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert

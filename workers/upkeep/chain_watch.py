@@ -5,7 +5,7 @@ from typing import Any
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.checkpoints import sign_end_now, signing_key
 from spokes.audit.evidence.checkpoint_target import keep_checkpoint
 from spokes.audit.verification.full_verification import load_known_end, verify_fully

@@ -12,7 +12,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.core import clock
 from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys

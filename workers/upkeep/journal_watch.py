@@ -4,7 +4,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.telemetry.alerts import Alert
 from spokes.intake.journal.cursor import load_cursor

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import structlog
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.audit.bad_items import READ_ERRORS
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.bad_items import READ_ERRORS
 from spokes.core import clock
 from spokes.core.delivery import Delivery, decode
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, WAKE_CHANNEL

@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import CodeType, FrameType, TracebackType
 from typing import IO, Any, Final, Self, TypeAlias
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
 from spokes.routing import Router

@@ -2,7 +2,7 @@
 
 Losses are seen by three traces: the identity of the database is gone (FLUSHALL, a restart without persistence, a switch
 to another server), the audit stream began again, or a job that this worker runs is in no queue. Other data
-may be lost unnoticed; `workers.upkeep.lost_events` finds its events later.
+may be lost unnoticed; `workers.upkeep.gaps.lost_events` finds its events later.
 """
 
 import secrets
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.json_fields import read_bigint
 from spokes.core.redis.deployment import database_state

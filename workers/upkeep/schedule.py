@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.bad_items import read_items
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.retention import purge
@@ -44,14 +44,14 @@ from spokes.queue.unreadable_jobs import adopt_unreadable_jobs, delete_before
 from workers.queue.foreign_values import queue_jobs_again
 from workers.upkeep import anomaly_watch as watch
 from workers.upkeep.chain_watch import push_checkpoint, verify_chain
-from workers.upkeep.gap_watch import watch_gaps, watch_silence
+from workers.upkeep.gaps.gap_watch import watch_gaps, watch_silence
+from workers.upkeep.gaps.lost_events import watch_lost_events
+from workers.upkeep.gaps.redeliveries import prove_redeliveries
+from workers.upkeep.gaps.subscription_watch import watch_subscriptions
 from workers.upkeep.journal_watch import watch_journal
-from workers.upkeep.lost_events import watch_lost_events
 from workers.upkeep.portal_lifecycles import APPLY_EVERY_S, apply_lifecycles
 from workers.upkeep.portal_settings import publish_profiles
 from workers.upkeep.portal_uninstalls import CHECK_EVERY_S, RevokedPortals, check_idle_portals
-from workers.upkeep.redeliveries import prove_redeliveries
-from workers.upkeep.subscription_watch import watch_subscriptions
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from spokes.audit.bad_items import READ_ERRORS, read_items
+from spokes.audit.alerts.bad_items import READ_ERRORS, read_items
 from spokes.audit.records import AuditRecord
 from spokes.audit.stream import append
 from spokes.console.accounts.policy import Role

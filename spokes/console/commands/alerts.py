@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spokes.audit.alert_webhook import AlertWebhook
+from spokes.audit.alerts.alert_webhook import AlertWebhook
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table
 from spokes.console.queries.alerts import ActiveAlert, active_alerts

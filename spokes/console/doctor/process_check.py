@@ -9,7 +9,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.console.doctor.findings import Finding, ok, warning
 from spokes.console.queries.alerts import ActiveAlert, active_alerts
 from spokes.core.redis import keys

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pydantic import SecretStr
 
-from spokes.audit.bad_items import collect_bad_items
+from spokes.audit.alerts.bad_items import collect_bad_items
 from spokes.console.doctor.accounts_check import check_accounts
 from spokes.console.doctor.audit_store_check import check_audit_store
 from spokes.console.doctor.bad_items_check import assess_bad_items

@@ -6,7 +6,7 @@ from typing import Final
 import orjson
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.console.queries.portal_scope import Portals, can_see
 from spokes.core.redis.keys import ALERTS_ACTIVE
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert

@@ -7,7 +7,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.console.queries.portal_scope import Portals, can_see
 from spokes.core.redis import keys
 from spokes.core.settings import Settings

@@ -16,8 +16,8 @@ import orjson
 import structlog
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.bad_items import read_items
 from spokes.core import clock
 from spokes.core.errors import CRMUnavailable, RateLimited
 from spokes.core.redis import keys

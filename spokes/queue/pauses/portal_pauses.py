@@ -17,8 +17,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.bad_items import read_items
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append, append_now
 from spokes.core import clock

@@ -10,7 +10,7 @@ from typing import TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.key_types import move_aside
 from spokes.core.telemetry.alerts import Alert

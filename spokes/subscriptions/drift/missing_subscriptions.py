@@ -1,7 +1,7 @@
 """The time in which HubSpot had no subscription for events that handlers wait for: a gap of these events.
 
-A worker notices that events stopped or never arrived (workers.upkeep.subscription_watch); `spokes subscriptions apply`
-and `spokes subscriptions journal apply` create what was missing.
+A worker notices that events stopped or never arrived (workers.upkeep.gaps.subscription_watch).
+`spokes subscriptions apply` and `spokes subscriptions journal apply` create what was missing.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -13,7 +13,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from sqlalchemy import Executable, text
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import delete, text, update
 
 from spokes.audit import retention
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.tables import HEAD, RECORDS
 from spokes.core import clock

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.chain import GENESIS
 from spokes.audit.rows import Row
 from spokes.console.commands.doctor import summarise_defaults

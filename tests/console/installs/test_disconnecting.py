@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.console.installs.disconnecting import Operator, disconnect
 from spokes.console.installs.oauth_parts import oauth_client
 from spokes.core import clock

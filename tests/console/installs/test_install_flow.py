@@ -9,7 +9,7 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.errors import AuditUnavailable
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.scopes import requested_scopes, required_scopes

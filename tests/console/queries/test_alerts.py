@@ -2,7 +2,7 @@
 
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.console.queries.alerts import active_alerts
 from spokes.core.telemetry.alerts import Alert
 from tests.console.queries.helpers import PORTAL

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
 from spokes.simulator.api.faults import Fault

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.errors import CRMUnavailable, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage

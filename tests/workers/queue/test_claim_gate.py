@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.redis.keys import ALERTS_HELD, AUDIT_STREAM, JOB_QUEUE, foreign_value
 from spokes.core.settings import Settings
@@ -45,7 +45,7 @@ async def test_gate_closes_with_an_alert_in_a_full_redis_and_reopens(
                 await change(redis)
             await gate.measure()
             with monkeypatch.context() as patch:
-                patch.setattr("spokes.audit.alert_episodes.now_ms", lambda: later_ms)
+                patch.setattr("spokes.audit.alerts.alert_episodes.now_ms", lambda: later_ms)
                 await AlertEpisodes(redis).report_held()
             states.append((gate.is_open, await AlertEpisodes(redis).active("claims_stopped")))
     assert states == [(True, []), (False, ["claims_stopped"]), (True, [])]

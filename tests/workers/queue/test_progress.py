@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.queue.running_deliveries import RunningDelivery, publish_running
 from tests.support.waiting import until
 from tests.workers.harness import PORTAL, Harness, change

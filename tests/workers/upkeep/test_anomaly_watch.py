@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.hourly_counts import HourlyCount, hourly_counts
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append, backlog

@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.redis.keys import ALERTS_ACTIVE, JOURNAL_CURSOR
 from workers.upkeep.journal_watch import watch_journal

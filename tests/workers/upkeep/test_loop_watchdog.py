@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.events import Event
 from spokes.core.redis.keys import ALERT_OUTBOX
 from spokes.routing import Router

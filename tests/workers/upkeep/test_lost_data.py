@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.redis import keys

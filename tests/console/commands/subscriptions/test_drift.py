@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.console.accounts.policy import Role
 from spokes.core import clock
 from spokes.core.settings import Settings
@@ -21,7 +21,7 @@ from tests.support.console_visitor import Visitor, visible_text
 from tests.support.deployment import ROOT, Sign, WebProcessServer
 from tests.support.events import event
 from tests.support.registrations import register
-from workers.upkeep.subscription_watch import watch_subscriptions
+from workers.upkeep.gaps.subscription_watch import watch_subscriptions
 
 Send = Callable[..., Awaitable[None]]
 

@@ -4,7 +4,7 @@ import time
 
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.console.doctor.findings import FindingLevel
 from spokes.console.doctor.portals.tenant_check import check_tenants
 from spokes.core.redis import keys

@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.sql.engine import open_engine
 from spokes.backfill.plan import BackfillPlan
 from spokes.backfill.reconciliation import day_name, is_archived, newest_settled_day, plans_of

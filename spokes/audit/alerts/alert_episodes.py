@@ -2,8 +2,8 @@
 
 Active alerts are fields of a Redis hash. An outage becomes one only after its alert's hold-down; until then it is a
 field of another hash, which any process reports when it is due. Messages for ALERT_WEBHOOK_URL wait in a Redis list
-until a worker has delivered them (spokes/audit/alert_webhook.py). One script changes hashes, list and audit stream
-together.
+until a worker has delivered them (`spokes.audit.alerts.alert_webhook`). One script changes hashes, list and audit
+stream together.
 """
 
 import math

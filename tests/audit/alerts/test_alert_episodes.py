@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.redis.keys import ALERT_OUTBOX, ALERTS_ACTIVE, ALERTS_HELD, AUDIT_STREAM
 from spokes.core.telemetry.alerts import ALERT_TEXTS, HOLD_DOWN_S, Alert
 from tests.support.command_line import spokes
@@ -61,7 +61,7 @@ class FakeClock:
 @pytest.fixture
 def fake_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock()
-    monkeypatch.setattr("spokes.audit.alert_episodes.now_ms", fake)
+    monkeypatch.setattr("spokes.audit.alerts.alert_episodes.now_ms", fake)
     return fake
 
 

@@ -1,9 +1,9 @@
-"""workers.upkeep.redeliveries: HubSpot's next attempts close a gap exactly if they bring every refused event."""
+"""workers.upkeep.gaps.redeliveries: HubSpot's next attempts close a gap exactly if they bring every refused event."""
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.events import Event, RawEvent
 from spokes.core.masking import derive_key
@@ -16,8 +16,8 @@ from spokes.gaps.reports import report_missed
 from spokes.intake.event_keys import EventKeys
 from spokes.intake.event_source import EventSource
 from tests.support.deployment import KEY
-from workers.upkeep.gap_watch import watch_gaps
-from workers.upkeep.redeliveries import prove_redeliveries
+from workers.upkeep.gaps.gap_watch import watch_gaps
+from workers.upkeep.gaps.redeliveries import prove_redeliveries
 
 PORTAL = 7
 KEYS = EventKeys(derive_key(KEY, "event keys"))

@@ -1,8 +1,8 @@
 """What an event says about a record, and the state of HubSpot in which the event is true."""
 
 from spokes.simulator.changes import ChangeKind, ChangeSource
-from spokes.testing.event_factory import EventSpec, split_event_type
 from spokes.testing.hubspot import SimulatedHubSpot, SimulatedRecord, value_text
+from spokes.testing.simulation.event_factory import EventSpec, split_event_type
 
 
 def read_event(

@@ -1,4 +1,4 @@
-"""workers.upkeep.gap_watch: reports reach the ledger, with alert and gauge; silent portals are found."""
+"""workers.upkeep.gaps.gap_watch: reports reach the ledger, with alert and gauge; silent portals are found."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.records import Action
 from spokes.core import clock
 from spokes.core.redis import keys
@@ -19,7 +19,7 @@ from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from tests.support.waiting import until
 from tests.workers.upkeep.archived import DAY, archive
-from workers.upkeep.gap_watch import watch_gaps, watch_silence
+from workers.upkeep.gaps.gap_watch import watch_gaps, watch_silence
 from workers.worker import build_worker
 
 DOWN = MissedInterval(since=1000, until=5000, cause=GapCause.NO_WEB_PROCESS)

@@ -1,16 +1,16 @@
-"""workers.upkeep.lost_events: accepted events without an end are found, and no others."""
+"""workers.upkeep.gaps.lost_events: accepted events without an end are found, and no others."""
 
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.records import Action, Outcome
 from spokes.core import clock
 from spokes.core.redis.keys import ALERTS_ACTIVE, DEFAULT_JOB_KEY_PREFIX, JOB_KEY_PREFIX
 from spokes.core.settings import Settings
 from tests.workers.upkeep.archived import archive
-from workers.upkeep.lost_events import horizon_ms, watch_lost_events
+from workers.upkeep.gaps.lost_events import horizon_ms, watch_lost_events
 
 ID = "1-18a-0123456789"
 MOVED = "1-18b-0123456789"

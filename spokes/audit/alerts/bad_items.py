@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core.errors import MalformedEvent, UnreadableDelivery
 from spokes.core.telemetry.alerts import Alert
 

@@ -1,10 +1,10 @@
-"""workers.upkeep.subscription_watch: the time without awaited events is a gap, each part of it reported once."""
+"""workers.upkeep.gaps.subscription_watch: the time without awaited events is a gap, each part of it reported once."""
 
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
@@ -12,7 +12,7 @@ from spokes.gaps.gap import Gap, GapCause, Proof, ProvenInterval
 from spokes.gaps.ledger import GapLedger
 from spokes.routing import load_router
 from tests.support.registrations import DAY_MS, register
-from workers.upkeep.subscription_watch import watch_subscriptions
+from workers.upkeep.gaps.subscription_watch import watch_subscriptions
 
 STOPPED = "contact.creation"
 OTHERS = load_router("handlers").sent_by_hubspot().registrations - {STOPPED}

@@ -1,4 +1,4 @@
-"""workers.upkeep.nightly_reconciliation: each type of each portal once a day, and no failure unseen."""
+"""workers.upkeep.gaps.nightly_reconciliation: each type of each portal once a day, and no failure unseen."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ from spokes.gaps.ledger import GapLedger
 from spokes.routing import load_router
 from spokes.simulator.app import Simulator
 from tests.support.hubspot.yesterday import create_contacts, hubspot_of_yesterday
-from workers.upkeep.nightly_reconciliation import NightlyReconciliation
+from workers.upkeep.gaps.nightly_reconciliation import NightlyReconciliation
 
 TYPES = len(tuple(plans_of(load_router("handlers").registrations)))
 

@@ -14,8 +14,8 @@ from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.audit.alert_webhook import AlertWebhook
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_webhook import AlertWebhook
 from spokes.core.errors import ConfigurationError
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings

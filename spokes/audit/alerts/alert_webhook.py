@@ -21,7 +21,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.alerts.bad_items import read_items
 from spokes.core.clock import now_ms
 from spokes.core.masking import Mask
 from spokes.core.redis.keys import ALERT_OUTBOX, ALERT_OUTBOX_LOCK

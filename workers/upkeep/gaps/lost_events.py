@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.audit.records import TERMINAL, Action
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS

@@ -1,0 +1,1 @@
+"""Find missed and lost events: report gaps, prove them, and compare HubSpot's records with the audit."""
