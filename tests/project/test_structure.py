@@ -9,7 +9,10 @@ from spokes.core.redis import key_table
 from tests.support.deployment import ROOT
 
 FOLDERS = ("spokes", "ingest", "workers", "handlers", "chaos")
-MAX_MODULES = 18  # about fifteen; one module per command makes console/commands the largest
+MAX_MODULES = 15
+MORE_MODULES = {  # not divided yet; none may grow
+    "spokes/core": 18, "spokes/core/redis": 18, "spokes/crm": 18, "spokes/crm/transport": 18, "spokes/intake": 17,
+}  # fmt: skip
 DECISIONS = ROOT / "docs" / "adr"
 
 
@@ -21,7 +24,8 @@ def modules() -> list[Path]:
 def test_no_folder_holds_more_modules_than_a_reader_can_scan() -> None:
     paths = [*modules(), *(ROOT / "tests").rglob("*.py")]
     sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in paths if path.name != "__init__.py")
-    assert {folder: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
+    crowded = {folder: size for folder, size in sizes.items() if size > MORE_MODULES.get(folder, MAX_MODULES)}
+    assert crowded == {}
 
 
 def test_no_class_name_has_two_meanings() -> None:
