@@ -1,7 +1,7 @@
 """Collect the facts after a run from the simulator, Redis, the audit and the logs, without using the proxies."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -78,29 +78,12 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
         undelivered=tuple(_undelivered(load)),
         accepted=frozenset(end for event in expected.outcomes for end in ends.of_event(_event_name(event))),
         outcomes=outcomes,
-        allowed_dead=frozenset(
-            end
-            for event in expected.outcomes
-            for end in ends.of_event(_event_name(event))
-            if event[0] in BAD_TYPES or not _record_exists(load, event)
-        ),
-        forged_accepted=sum(attempt.acknowledged for attempt, _ in load.manual_requests)
-        + sum((record["event_id"] or 0) >= FIRST_FORGED for record in records),
+        allowed_dead=frozenset(_allowed_dead(load, expected, ends)),
+        forged_accepted=_count_forged(load, records),
         note_times={value: tuple(times) for value, times in note_times.items()},
-        expected_notes=frozenset(
-            f"{prefix}{event[-1]}"
-            for event in expected.outcomes
-            for handler, prefix in NOTED_BY.items()
-            if event[0] == NOTED_TYPE
-            and "processed" in outcomes.get(ends.of_handler(_event_name(event), handler), ())
-            and _record_exists(load, event)
-        ),
+        expected_notes=frozenset(_expected_notes(load, expected, ends, outcomes)),
         once_counts=dict(_once_counts(load)),
-        wrong_records=(
-            *wrong_values(load.people, "contacts", "phone", load.people.phones)[1],
-            *wrong_values(load.people, "companies", "domain", load.people.domains)[1],
-            *stack.portals.wrong_phones(),
-        ),
+        wrong_records=tuple(_wrong_records(load, stack)),
         leftovers=await _leftovers(stack),
         rate_limited_at_ms=tuple(call.at_ms for call in sim.requests if call.policy is not None),
         other_jobs_lost=stack.other_jobs - await _other_jobs_done(stack),
@@ -252,6 +235,39 @@ def _record_exists(load: EditLoad, event: EventIdentityKey) -> bool:
     family = registration.partition(".")[0]
     type_ = crm.types.resolve({"company": "companies"}.get(family, f"{family}s"))
     return crm.find(type_, object_id, merged=False) is not None
+
+
+def _allowed_dead(load: EditLoad, expected: ExpectedState, ends: EventEnds) -> Iterator[str]:
+    """Yield the ends that may be a dead letter: of events that no handler can process, or whose record is gone."""
+    for event in expected.outcomes:
+        if event[0] in BAD_TYPES or not _record_exists(load, event):
+            yield from ends.of_event(_event_name(event))
+
+
+def _count_forged(load: EditLoad, records: list[JsonObject]) -> int:
+    """Return how many forged requests were acknowledged, and how many records their events have."""
+    acknowledged = sum(attempt.acknowledged for attempt, _ in load.manual_requests)
+    recorded: int = sum((record["event_id"] or 0) >= FIRST_FORGED for record in records)
+    return acknowledged + recorded
+
+
+def _expected_notes(
+    load: EditLoad, expected: ExpectedState, ends: EventEnds, outcomes: Mapping[str, tuple[str, ...]]
+) -> Iterator[str]:
+    """Yield the text of each note that a handler that processed a city change must have created."""
+    for event in expected.outcomes:
+        if event[0] != NOTED_TYPE or not _record_exists(load, event):
+            continue
+        for handler, prefix in NOTED_BY.items():
+            if "processed" in outcomes.get(ends.of_handler(_event_name(event), handler), ()):
+                yield f"{prefix}{event[-1]}"
+
+
+def _wrong_records(load: EditLoad, stack: Stack) -> Iterator[str]:
+    people = load.people
+    yield from wrong_values(people, "contacts", "phone", people.phones)[1]
+    yield from wrong_values(people, "companies", "domain", people.domains)[1]
+    yield from stack.portals.wrong_phones()
 
 
 def _note_times(load: EditLoad) -> dict[str, list[int]]:

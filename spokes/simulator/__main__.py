@@ -65,7 +65,18 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    portal, config = PortalConfig(), SimulatorConfig()
+    _add_account(parser)
+    _add_installs(parser)
+    _add_contents(parser)
+    _add_deliveries(parser)
+    _add_behaviour(parser)
+    return parser
+
+
+def _add_account(parser: argparse.ArgumentParser) -> None:
+    """Add the address and the credentials of the simulated account."""
+    portal = PortalConfig()
+    config = SimulatorConfig()
     parser.add_argument("--host", default=config.host, help="address to listen on (default: %(default)s)")
     parser.add_argument(
         "--port", type=_port, default=8900, help="port to listen on; 0 picks one (default: %(default)s)"
@@ -86,6 +97,11 @@ def build_parser() -> argparse.ArgumentParser:
         default=portal.portal_id,
         help="id of the simulated account (default: %(default)s)",
     )
+
+
+def _add_installs(parser: argparse.ArgumentParser) -> None:
+    """Add what concerns accounts that install the app by OAuth."""
+    config = SimulatorConfig()
     parser.add_argument(
         "--client-id",
         default=config.oauth.client_id,
@@ -103,6 +119,10 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="each refresh returns another refresh token; HubSpot's stays the same",
     )
+
+
+def _add_contents(parser: argparse.ArgumentParser) -> None:
+    """Add what the account has: subscriptions, scopes, properties of its own."""
     parser.add_argument(
         "--events",
         metavar="A,B",
@@ -118,12 +138,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TYPE.NAME[:KIND]",
         help="a property that the account has added, such as contacts.favourite_colour or deals.renewal:date",
     )
+
+
+def _add_deliveries(parser: argparse.ArgumentParser) -> None:
+    """Add the receiver of deliveries."""
     parser.add_argument("--target", metavar="URL", help="address to send deliveries to; without it none are sent")
     parser.add_argument(
         "--public-url",
         metavar="URL",
         help="URL that HubSpot would call, for which requests are signed (default: --target)",
     )
+
+
+def _add_behaviour(parser: argparse.ArgumentParser) -> None:
+    """Add limits, latency, traffic and chance."""
+    portal = PortalConfig()
+    config = SimulatorConfig()
     parser.add_argument(
         "--limit",
         type=_positive_whole,
@@ -146,7 +176,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=config.seed, help="seed of all random choices (default: %(default)s)"
     )
-    return parser
 
 
 def _own_property(text: str) -> str:

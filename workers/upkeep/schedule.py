@@ -114,14 +114,6 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         await apply_lifecycles(settings, redis, engine)
         await revoked.queue_events()
 
-    async def erase_portals() -> None:
-        await PortalErasures(settings, redis, engine).run()
-
-    portal_jobs = [
-        PeriodicJob("idle portals", CHECK_EVERY_S, lambda: check_idle_portals(settings, engine, crm.credentials)),
-        PeriodicJob("portal erasures", 60, erase_portals),
-    ]
-
     return [
         PeriodicJob("backlog", 10, lambda: watch.watch_backlog(settings, redis, episodes)),
         PeriodicJob("running", 10, lambda: watch.watch_running(redis, episodes)),
@@ -132,6 +124,18 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
         PeriodicJob("jobs", 3600, partial(queue_jobs_again, redis)),
         PeriodicJob("lost", 3600, lambda: watch_lost_events(settings, redis, engine, episodes)),
+        *_gap_jobs(settings, redis, engine, crm, episodes),
+        PeriodicJob("erasures", 3600, resume_erasures),
+        *(_portal_jobs(settings, redis, engine, crm) if settings.hubspot_client_id else []),
+        PeriodicJob("portal settings", 60, lambda: publish_profiles(settings, redis, engine)),
+        *_audit_jobs(settings, redis, engine, episodes),
+    ]
+
+
+def _gap_jobs(
+    settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM", episodes: AlertEpisodes
+) -> list[PeriodicJob]:
+    return [
         PeriodicJob("gaps", 10, lambda: watch_gaps(settings, redis, engine, episodes, crm.served_portals)),
         PeriodicJob("redeliveries", 60, lambda: prove_redeliveries(redis)),
         PeriodicJob("silence", 3600, lambda: watch_silence(settings, engine)),
@@ -140,9 +144,24 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
             600,
             lambda: watch_subscriptions(settings, redis, engine, episodes, crm.served_portals),
         ),
-        PeriodicJob("erasures", 3600, resume_erasures),
-        *(portal_jobs if settings.hubspot_client_id else []),
-        PeriodicJob("portal settings", 60, lambda: publish_profiles(settings, redis, engine)),
+    ]
+
+
+def _portal_jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> list[PeriodicJob]:
+    """Return the jobs for portals that installed the app."""
+
+    async def erase_portals() -> None:
+        await PortalErasures(settings, redis, engine).run()
+
+    return [
+        PeriodicJob("idle portals", CHECK_EVERY_S, lambda: check_idle_portals(settings, engine, crm.credentials)),
+        PeriodicJob("portal erasures", 60, erase_portals),
+    ]
+
+
+def _audit_jobs(settings: Settings, redis: Redis, engine: AsyncEngine, episodes: AlertEpisodes) -> list[PeriodicJob]:
+    """Return the jobs that check and shorten the audit, and that watch the age of secrets."""
+    return [
         PeriodicJob("checkpoint", 3600, lambda: push_checkpoint(settings, engine, episodes)),
         PeriodicJob(
             "verification",

@@ -32,8 +32,9 @@ from spokes.core.process.private_files import private_folder
 from spokes.core.process.progress_lines import ProgressLines
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.simulator.app import Simulator
+from spokes.simulator.config import SimulatorConfig
 from spokes.simulator.demo.comparison import ComparisonRow, ExpectedState, compare
-from spokes.simulator.demo.outage_act import OutageAct
+from spokes.simulator.demo.outage_act import OutageAct, OutageResult
 from spokes.simulator.demo.people import People
 from spokes.simulator.demo.portals_act import PortalRow, PortalsAct
 from spokes.simulator.demo.scenario import Scenario, demo_config
@@ -125,14 +126,7 @@ async def play_demo(
     started = time.monotonic()
     port, token, secret = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     base = f"http://127.0.0.1:{port}"
-    simulator_config = demo_config(
-        seed=seed,
-        public_url=f"{_PUBLIC_URL}{RECEIVER_PATH}",
-        connect_url=f"{base}{RECEIVER_PATH}",
-        token=token,
-        secret=secret,
-    )
-    async with Simulator(simulator_config) as sim:
+    async with Simulator(_simulator_config(base, seed=seed, token=token, secret=secret)) as sim:
         env = {
             "DATA_DIR": str(data),
             "PORT": str(port),
@@ -145,46 +139,62 @@ async def play_demo(
             **(environ or {}),
         }
         async with _processes(env, workers, data):
-            with console.status("Starting Valkey, web and workers"):
-                await wait_until_ready(base)
-            people = People(sim, Random(f"{seed} people"))
-            scenario = Scenario(sim, people, Random(f"{seed} simulator_config"), size)
-            await _play_scenario(scenario, env)
-            records = await _export_audit(env)
-            intact = await run_command(env, "audit", "verify") is not None
-            rows = list(compare(scenario, records, chain_intact=intact))
+            rows, records = await _play_day(sim, env, base, seed=seed, size=size)
         _print_rows(rows)
         for line in summary_lines(sim, records, time.monotonic() - started):
             console.print(line, soft_wrap=True)
-        outage = OutageAct(sim, Random(f"{seed} outage"), size)
-        with console.status("30 hours of HubSpot's time without a web process"):
-            await outage.pass_hours()
-        with console.status("The web process is back, and reads HubSpot's journal"):
-            env = outage.settings(env)
-            async with _processes(env, workers, data):
-                await wait_until_ready(base)
-                result = await outage.result(partial(_export_audit, env))
-    _print_rows(result.rows)
-    console.print(result.sentence, soft_wrap=True)
+        act = OutageAct(sim, Random(f"{seed} outage"), size)
+        outage = await _play_outage(act, env, base, workers=workers, data=data)
+    _print_rows(outage.rows)
+    console.print(outage.sentence, soft_wrap=True)
     with console.status("Three portals install the app by OAuth, and one removes it"):
         portals = await _play_portals(data, seed=seed, size=size, workers=workers)
     _print_portals(portals)
     console.print(f"{time.monotonic() - started:.0f} s in total.", soft_wrap=True)
-    return [*rows, *result.rows, *(ComparisonRow(f"portal {row.portal_id}", row.difference, "") for row in portals)]
+    return [*rows, *outage.rows, *(ComparisonRow(f"portal {row.portal_id}", row.difference, "") for row in portals)]
+
+
+def _simulator_config(base: str, *, seed: int, token: str, secret: str) -> SimulatorConfig:
+    """Return a simulator that signs deliveries for the public URL, and sends them to the web process at `base`."""
+    return demo_config(
+        seed=seed,
+        public_url=f"{_PUBLIC_URL}{RECEIVER_PATH}",
+        connect_url=f"{base}{RECEIVER_PATH}",
+        token=token,
+        secret=secret,
+    )
+
+
+async def _play_day(
+    sim: Simulator, env: dict[str, str], base: str, *, seed: int, size: float
+) -> tuple[list[ComparisonRow], list[JsonObject]]:
+    """Play the scenario with the running processes; return the comparison, and the audit records it is made of."""
+    with console.status("Starting Valkey, web and workers"):
+        await wait_until_ready(base)
+    people = People(sim, Random(f"{seed} people"))
+    scenario = Scenario(sim, people, Random(f"{seed} simulator_config"), size)
+    await _play_scenario(scenario, env)
+    records = await _export_audit(env)
+    intact = await run_command(env, "audit", "verify") is not None
+    return list(compare(scenario, records, chain_intact=intact)), records
+
+
+async def _play_outage(act: OutageAct, env: dict[str, str], base: str, *, workers: int, data: Path) -> OutageResult:
+    """Pass hours without any process; then run processes that read HubSpot's journal, and return what it brought in."""
+    with console.status("30 hours of HubSpot's time without a web process"):
+        await act.pass_hours()
+    with console.status("The web process is back, and reads HubSpot's journal"):
+        env = act.settings(env)
+        async with _processes(env, workers, data):
+            await wait_until_ready(base)
+            return await act.result(partial(_export_audit, env))
 
 
 async def _play_portals(data: Path, *, seed: int, size: float, workers: int) -> list[PortalRow]:
     """Run the act of the portals, in a deployment of its own: it has no access token."""
     port, secret = free_port(), secrets.token_hex(16)
     base = f"http://127.0.0.1:{port}"
-    config = demo_config(
-        seed=seed,
-        public_url=f"{_PUBLIC_URL}{RECEIVER_PATH}",
-        connect_url=f"{base}{RECEIVER_PATH}",
-        token="",
-        secret=secret,
-    )
-    async with Simulator(config) as sim:
+    async with Simulator(_simulator_config(base, seed=seed, token="", secret=secret)) as sim:
         folder = private_folder(data / "portals")
         env = {
             "DATA_DIR": str(folder),
