@@ -4,7 +4,7 @@ Web process, workers with the archiver, Valkey, a small HubSpot and the load sha
 contacts handler reads each contact and writes its phone number back. Latencies in ms are counted from the time at which
 a request was due: to the 202, the start of the handler, the arrival of the write at HubSpot, the row in SQL. Each load
 runs `--repeats` times, and the run with the median write latency is shown. In a burst all requests are due at once, and
-the rival (bench/rival.py) does the same work in the same run.
+the rival (bench/baselines/rival.py) does the same work in the same run.
 """
 
 import argparse
@@ -86,7 +86,7 @@ async def measure(load: Load, folder: Path, *, rival: bool = False) -> Measured:
         database = stack.enter_context(running_postgresql()) if load.store == POSTGRESQL else ""
         redis = stack.enter_context(running_valkey(folder))
         hubspot_port = free_port()
-        command = ["bench/lib/fake_hubspot.py", "--port", str(hubspot_port), "--limit", str(load.limit)]
+        command = ["bench/hubspots/fake_hubspot.py", "--port", str(hubspot_port), "--limit", str(load.limit)]
         command += ["--latency-ms", str(load.latency_ms)]
         hubspot = stack.enter_context(running_process(command, {}, folder / "hubspot.log", cores=ALL_CORES))
         await_ready(hubspot, f"http://127.0.0.1:{hubspot_port}/measured")
@@ -137,8 +137,9 @@ class Target:
             "BENCH_ROWS": str(self.folder / "rows.sqlite"),
         }  # fmt: skip
         log = self.folder / "rival.log"
-        web = stack.enter_context(running_process(["bench/rival.py", "web"], settings, log, cores=ALL_CORES))
-        worker = stack.enter_context(running_process(["bench/rival.py", "worker"], settings, log, cores=ALL_CORES))
+        script = "bench/baselines/rival.py"
+        web = stack.enter_context(running_process([script, "web"], settings, log, cores=ALL_CORES))
+        worker = stack.enter_context(running_process([script, "worker"], settings, log, cores=ALL_CORES))
         await_ready(web, f"http://127.0.0.1:{self.port}/readyz")
         return {"web": web.pid, "worker 0": worker.pid}
 

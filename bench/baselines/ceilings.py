@@ -1,4 +1,4 @@
-"""Minimal aiohttp servers as upper bounds of throughput: `python bench/ceilings.py bare|verified --port N`.
+"""Minimal aiohttp servers as upper bounds of throughput: `python bench/baselines/ceilings.py bare|verified --port N`.
 
 `bare` reads the body and responds. `verified` also checks signature and age, parses, and filters events: everything a
 receiver does beyond that is the cost of its queue.
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # it is run as a script
 
 import orjson
 import uvloop

@@ -1,4 +1,4 @@
-"""What a team would write in a day: `python bench/rival.py web|worker`.
+"""What a team would write in a day: `python bench/baselines/rival.py web|worker`.
 
 The web process verifies, parses and filters as Spokes does, and enqueues a stock arq job for each event. The worker
 reads the contact, writes the phone number back and inserts a row into SQLite, one event at a time in each of 100 tasks.
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # it is run as a script
 
 import aiohttp
 import orjson

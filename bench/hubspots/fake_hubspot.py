@@ -1,4 +1,4 @@
-"""A small, fast HubSpot for measurements: `python bench/lib/fake_hubspot.py --help`.
+"""A small, fast HubSpot for measurements: `python bench/hubspots/fake_hubspot.py --help`.
 
 It names the portal of every token, reads and updates contacts alone or in batches, and notes when each update arrived.
 Contact N has a phone number that the default contacts handler rewrites. Beyond `--limit` calls in ten seconds it
