@@ -60,65 +60,111 @@ class Truth:
 
 def write_past(portal: Portal, hands: PastClock, changes: int, rng: random.Random) -> Truth:
     """Write the past of one portal: contacts, an hour with deliveries, and the outage."""
-    crm, truth = portal.crm, Truth()
-    type_ = crm.types.resolve("contacts")
+    past = _Past(portal, hands, rng)
     hands.behind_ms = (OUTAGE_H + 4) * HOUR_MS
-    contacts = [crm.create(type_, {"phone": "0"}, USER) for _ in range(max(10, round(changes * 0.85)))]
+    contacts = [past.create("0") for _ in range(max(10, round(changes * 0.85)))]
     rng.shuffle(contacts)
     taken = iter(contacts)
 
     def some(share: float) -> list[CrmRecord]:
         return [next(taken) for _ in range(round(changes * share))]
 
-    for record in some(SHARE_DELIVERED):
-        hands.behind_ms = OUTAGE_H * HOUR_MS + rng.randrange(1, BEFORE_H * HOUR_MS)
-        crm.update(record, {"phone": "delivered"}, USER)
-        truth.delivered.append(
-            _pushed("propertyChange", record, portal) | {"propertyName": "phone", "propertyValue": "delivered"}
-        )
-        truth.phones[record.id] = "delivered"
-    before = some(2 * SHARE_MERGED_BEFORE)
-    for primary, other in zip(before[::2], before[1::2], strict=False):
-        hands.behind_ms = OUTAGE_H * HOUR_MS + rng.randrange(1, BEFORE_H * HOUR_MS)
-        survivor = crm.merge(primary, other, USER)
-        truth.merged.add(survivor.id)
-        truth.delivered.append(
-            _pushed("merge", survivor, portal) | {
-                "primaryObjectId": int(primary.id), "mergedObjectIds": [int(other.id)],
-                "newObjectId": int(survivor.id), "numberOfPropertiesMoved": 0,
-            }
-        )  # fmt: skip
+    past.deliver_changes(some(SHARE_DELIVERED))
+    past.deliver_merges(some(2 * SHARE_MERGED_BEFORE))
     together = some(SHARE_ONE_TIMESTAMP)
     deleted, merged = some(SHARE_DELETED), some(2 * SHARE_MERGED)
     new = round(changes * SHARE_NEW)
-    changed = changes - new - sum(map(len, (truth.delivered, together, deleted))) - len(merged) // 2
-    single = list(taken)
-    for number in range(changed):
-        hands.behind_ms = rng.randrange(HOUR_MS // 6, OUTAGE_H * HOUR_MS)
-        record = single[number % len(single)]
-        value = f"+{rng.randrange(10**9)}"
-        if record.updated_at_ms <= hands.now_ms():  # the past is written in any order, a record's own in order
-            crm.update(record, {"phone": value}, USER)
-            truth.phones[record.id] = value
-    for _ in range(new):
-        hands.behind_ms = rng.randrange(HOUR_MS // 6, OUTAGE_H * HOUR_MS)
-        record = crm.create(type_, {"phone": "new"}, USER)
-        truth.created.add(record.id)
-        truth.phones[record.id] = "new"
-    for record in deleted:
-        hands.behind_ms = rng.randrange(HOUR_MS // 6, OUTAGE_H * HOUR_MS)
-        crm.archive(record, USER)
-        truth.deleted.add(record.id)
-    for primary, other in zip(merged[::2], merged[1::2], strict=False):
-        hands.behind_ms = rng.randrange(HOUR_MS // 6, OUTAGE_H * HOUR_MS)
-        truth.merged.add(crm.merge(primary, other, USER).id)
-    at = clock.now_ms() - 13 * HOUR_MS
-    for record in together:
-        hands.behind_ms = clock.now_ms() - at
-        crm.update(record, {"phone": "together"}, USER)
-        truth.phones[record.id] = "together"
+    others = sum(map(len, (past.truth.delivered, together, deleted))) + len(merged) // 2
+    past.change(list(taken), changes - new - others)
+    past.create_new(new)
+    past.delete(deleted)
+    past.merge(merged)
+    past.change_at_once(together)
     hands.behind_ms = 0
-    return truth
+    return past.truth
+
+
+@dataclass
+class _Past:
+    """The steps of one portal's past, each at random times before or during the outage."""
+
+    portal: Portal
+    hands: PastClock
+    rng: random.Random
+    truth: Truth = field(default_factory=Truth)
+
+    def create(self, phone: str) -> CrmRecord:
+        """Create a contact now."""
+        crm = self.portal.crm
+        return crm.create(crm.types.resolve("contacts"), {"phone": phone}, USER)
+
+    def deliver_changes(self, records: list[CrmRecord]) -> None:
+        """Change phone numbers before the outage; the events are delivered."""
+        for record in records:
+            self._go_before_outage()
+            self._set_phone(record, "delivered")
+            event = _pushed("propertyChange", record, self.portal)
+            self.truth.delivered.append(event | {"propertyName": "phone", "propertyValue": "delivered"})
+
+    def deliver_merges(self, records: list[CrmRecord]) -> None:
+        """Merge records in pairs before the outage; the events are delivered."""
+        for primary, other in zip(records[::2], records[1::2], strict=False):
+            self._go_before_outage()
+            survivor = self.portal.crm.merge(primary, other, USER)
+            self.truth.merged.add(survivor.id)
+            self.truth.delivered.append(
+                _pushed("merge", survivor, self.portal) | {
+                    "primaryObjectId": int(primary.id), "mergedObjectIds": [int(other.id)],
+                    "newObjectId": int(survivor.id), "numberOfPropertiesMoved": 0,
+                }
+            )  # fmt: skip
+
+    def change(self, records: list[CrmRecord], times: int) -> None:
+        """Change the phone numbers of these records in turn, so many times in all."""
+        for number in range(times):
+            self._go_into_outage()
+            record = records[number % len(records)]
+            value = f"+{self.rng.randrange(10**9)}"
+            if record.updated_at_ms <= self.hands.now_ms():  # the past is written in any order, a record's own in order
+                self._set_phone(record, value)
+
+    def create_new(self, amount: int) -> None:
+        """Create contacts during the outage."""
+        for _ in range(amount):
+            self._go_into_outage()
+            record = self.create("new")
+            self.truth.created.add(record.id)
+            self.truth.phones[record.id] = "new"
+
+    def delete(self, records: list[CrmRecord]) -> None:
+        """Delete records during the outage."""
+        for record in records:
+            self._go_into_outage()
+            self.portal.crm.archive(record, USER)
+            self.truth.deleted.add(record.id)
+
+    def merge(self, records: list[CrmRecord]) -> None:
+        """Merge records in pairs during the outage."""
+        for primary, other in zip(records[::2], records[1::2], strict=False):
+            self._go_into_outage()
+            self.truth.merged.add(self.portal.crm.merge(primary, other, USER).id)
+
+    def change_at_once(self, records: list[CrmRecord]) -> None:
+        """Change all phone numbers in one millisecond of the outage."""
+        at = clock.now_ms() - 13 * HOUR_MS
+        for record in records:
+            self.hands.behind_ms = clock.now_ms() - at
+            self._set_phone(record, "together")
+
+    def _set_phone(self, record: CrmRecord, phone: str) -> None:
+        self.portal.crm.update(record, {"phone": phone}, USER)
+        self.truth.phones[record.id] = phone
+
+    def _go_before_outage(self) -> None:
+        self.hands.behind_ms = OUTAGE_H * HOUR_MS + self.rng.randrange(1, BEFORE_H * HOUR_MS)
+
+    def _go_into_outage(self) -> None:
+        self.hands.behind_ms = self.rng.randrange(HOUR_MS // 6, OUTAGE_H * HOUR_MS)
 
 
 def _pushed(kind: str, record: CrmRecord, portal: Portal) -> dict[str, object]:

@@ -14,6 +14,10 @@ MORE_MODULES = {  # none may grow
     "bench": 17,  # one for each command
     "spokes/core": 18, "spokes/core/redis": 18, "spokes/crm": 18, "spokes/crm/transport": 18, "spokes/intake": 17,
 }  # fmt: skip
+MAX_LINES = 49  # of a function, without its signature and docstring
+MORE_LINES = {  # none may grow
+    "workers/worker.py build_worker": 70, "ingest/app.py _services_context": 52,
+}  # fmt: skip
 DECISIONS = ROOT / "docs" / "adr"
 
 
@@ -27,6 +31,21 @@ def test_no_folder_holds_more_modules_than_a_reader_can_scan() -> None:
     sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in paths if path.name != "__init__.py")
     crowded = {folder: size for folder, size in sizes.items() if size > MORE_MODULES.get(folder, MAX_MODULES)}
     assert crowded == {}
+
+
+def statements_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
+    return function.body[1:] if ast.get_docstring(function) else function.body
+
+
+def test_functions_are_short() -> None:
+    lengths: dict[str, int] = {}
+    for path in [*modules(), *sorted((ROOT / "bench").rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (statements := statements_of(node)):
+                lines = (statements[-1].end_lineno or 0) - statements[0].lineno + 1
+                name = f"{path.relative_to(ROOT).as_posix()} {node.name}"
+                lengths[name] = max(lines, lengths.get(name, 0))
+    assert {name: lines for name, lines in lengths.items() if lines > MORE_LINES.get(name, MAX_LINES)} == {}
 
 
 def test_no_class_name_has_two_meanings() -> None:
