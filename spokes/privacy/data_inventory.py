@@ -142,6 +142,7 @@ REDIS: Final[dict[str, Treatment]] = {
     "spokes:{portal_id}:budget:{kind}": Treatment(_LIMITS, _NO_PERSON),
     "spokes:{portal_id}:budget:{kind}:background": Treatment(_LIMITS, _NO_PERSON),
     "spokes:{portal_id}:budget:{kind}:queues": Treatment(_LIMITS, _NO_PERSON),
+    "spokes:{portal_id}:budget:{kind}:round-trips": Treatment(_LIMITS, _NO_PERSON),
     "spokes:{portal_id}:seen:{hour}:{number}": Treatment(_PROCESSING, _HASHED),
     "spokes:{portal_id}:redelivered:{redelivery_id}": Treatment(_PROCESSING, _HASHED),
     "spokes:failures:{window}:{address_hash}": Treatment(_ACCESS, _HASHED),
