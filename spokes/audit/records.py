@@ -100,7 +100,7 @@ TERMINAL: Final = frozenset(
 
 def _new_id(at: int | None = None) -> str:
     """Return 12 hex digits of the epoch ms and 10 random ones: unique, not secret."""
-    return ((now_ms() if at is None else at) << 40 | random.getrandbits(40)).to_bytes(11, "big").hex()
+    return f"{(now_ms() if at is None else at) << 40 | random.getrandbits(40):022x}"
 
 
 @dataclass(slots=True, kw_only=True)  # frozen=True would double the cost of creating one, and every event needs one

@@ -6,10 +6,12 @@
 -- other worker could read them. If another worker holds the delivery, they are stored.
 --
 -- KEYS  1 job queue   2 job queue of imports   3 audit stream
--- ARGV  1 seconds to keep settled events   2 our name   3 number of lanes to release, and for each: key, token; and
---       then for each delivery: job id, set of its settled events, 1 if it is closed with these steps, number of steps,
---       and for each step: guard, number of event keys, the keys, number of records, the records, number of commands,
---       and for each command: number of its arguments, the arguments
+-- ARGV  1 seconds to keep settled events   2 our name   3 number of lane tokens, and for each: the token, number of the
+--       lanes to release that hold it, their keys; and then for each delivery: job id, set of its settled events, 1 if
+--       it is closed with these steps, number of groups of its steps, and for each group: number of plain steps, which
+--       settle one event with one record, and for each: event key, record; or 0, and then one other step: guard, number
+--       of event keys, the keys, number of records, the records, number of commands, and for each command: number of
+--       its arguments, the arguments
 --
 -- A command on an index, or on another key beside the event's own, that holds another type of value is left out: it must
 -- not keep events from being settled.
@@ -60,7 +62,11 @@ local function run_command(first, last)
 end
 
 local settled_ttl_s, our_name = next_arg(), next_arg()
-local lanes_first, lanes_last = skip_args(2 * tonumber(next_arg()))
+local lanes = {}
+for i = 1, tonumber(next_arg()) do
+  lanes[i] = {token = next_arg()}
+  lanes[i].first, lanes[i].last = next_list()
+end
 
 -- Return whether our lease on a job lapsed and another worker holds it now.
 local function is_held_elsewhere(id)
@@ -95,38 +101,67 @@ if not (has_type_for('ZCARD', KEYS[1]) and has_type_for('ZCARD', KEYS[2]) and ha
   return redis.error_reply('WRONGKEY a queue or the audit stream holds another type of value')
 end
 
+-- Of the delivery whose steps are carried out.
+local settled, closes, exists, held_elsewhere, has_settled, is_contested, adds_settled
+
+local function add_settled(first, last)
+  if has_settled or held_elsewhere or not closes then
+    redis.call('SADD', settled, unpack(ARGV, first, last))
+    adds_settled, has_settled = true, true
+  end
+end
+
+local function carry_out_plain_steps(count)
+  local first, last = skip_args(2 * count)
+  for i = first, exists and last or 0, 2 do
+    if not (has_settled and redis.call('SISMEMBER', settled, ARGV[i]) == 1) then
+      redis.call('XADD', KEYS[3], '*', 'r', ARGV[i + 1])
+      add_settled(i, i)
+    end
+  end
+end
+
+local function carry_out_step()
+  local needs_lease, key_fits = read_guard(next_arg())
+  local keys_first, keys_last = next_list()
+  local records_first, records_last = next_list()
+  local lacks_lease = held_elsewhere and needs_lease and key_fits
+  local applies = exists and key_fits and not lacks_lease
+  is_contested = is_contested or lacks_lease
+  if applies and has_settled and is_any_settled(settled, keys_first, keys_last) then
+    applies = false
+    is_contested = is_contested or keys_last > keys_first
+  end
+  if applies then
+    for i = records_first, records_last do
+      redis.call('XADD', KEYS[3], '*', 'r', ARGV[i])
+    end
+  end
+  for _ = 1, tonumber(next_arg()) do
+    local first, last = next_list()
+    if applies then
+      run_command(first, last)
+    end
+  end
+  if applies then
+    add_settled(keys_first, keys_last)
+  end
+end
+
 local answer = {wrong_keys}
 while has_args() do
-  local id, settled, closes, step_count = next_arg(), next_arg(), next_arg() == '1', tonumber(next_arg())
-  local exists = redis.call('EXISTS', 'spokes:job:' .. id) == 1
-  local held_elsewhere = exists and is_held_elsewhere(id)
-  local has_settled = exists and settled_count(settled) > 0
-  local is_contested, adds_settled = false, false
-  for _ = 1, step_count do
-    local needs_lease, key_fits = read_guard(next_arg())
-    local keys_first, keys_last = next_list()
-    local records_first, records_last = next_list()
-    local lacks_lease = held_elsewhere and needs_lease and key_fits
-    local applies = exists and key_fits and not lacks_lease
-    is_contested = is_contested or lacks_lease
-    if applies and has_settled and is_any_settled(settled, keys_first, keys_last) then
-      applies = false
-      is_contested = is_contested or keys_last > keys_first
-    end
-    if applies then
-      for i = records_first, records_last do
-        redis.call('XADD', KEYS[3], '*', 'r', ARGV[i])
-      end
-    end
-    for _ = 1, tonumber(next_arg()) do
-      local first, last = next_list()
-      if applies then
-        run_command(first, last)
-      end
-    end
-    if applies and (has_settled or held_elsewhere or not closes) then
-      redis.call('SADD', settled, unpack(ARGV, keys_first, keys_last))
-      adds_settled, has_settled = true, true
+  local id = next_arg()
+  settled, closes = next_arg(), next_arg() == '1'
+  exists = redis.call('EXISTS', 'spokes:job:' .. id) == 1
+  held_elsewhere = exists and is_held_elsewhere(id)
+  has_settled = exists and settled_count(settled) > 0
+  is_contested, adds_settled = false, false
+  for _ = 1, tonumber(next_arg()) do
+    local plain_count = tonumber(next_arg())
+    if plain_count > 0 then
+      carry_out_plain_steps(plain_count)
+    else
+      carry_out_step()
     end
   end
   if adds_settled then
@@ -141,9 +176,15 @@ while has_args() do
   answer[#answer + 1] = is_contested and 0 or 1
 end
 
-for i = lanes_first, lanes_last, 2 do
-  if redis.pcall('GET', ARGV[i]) == ARGV[i + 1] then
-    redis.call('DEL', ARGV[i])
+for _, lane in ipairs(lanes) do
+  local tokens, released = redis.call('MGET', unpack(ARGV, lane.first, lane.last)), {}
+  for i = 1, #tokens do
+    if tokens[i] == lane.token then
+      released[#released + 1] = ARGV[lane.first + i - 1]
+    end
+  end
+  if #released > 0 then
+    redis.call('DEL', unpack(released))
   end
 end
 return answer

@@ -5,7 +5,7 @@ or not at all, and never twice.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from prometheus_client import Counter
@@ -166,13 +166,13 @@ class Settlement:
                 if len(requests) == 1:
                     del self._refused[request.delivery.id]
                 raise error
-        lanes: list[str] = []
+        lanes: dict[str, list[str]] = {}  # keys by token
         steps: dict[str, list[SettlementStep]] = {}
         closing: set[str] = set()
         deliveries: dict[str, Delivery] = {}
         for request in requests:
             if isinstance(request, Lane):
-                lanes += (request.key, request.token)
+                lanes.setdefault(request.token, []).append(request.key)
                 continue
             delivery_id = request.delivery.id
             deliveries[delivery_id] = request.delivery
@@ -180,20 +180,40 @@ class Settlement:
                 steps.setdefault(delivery_id, []).append(request)
             else:
                 closing.add(delivery_id)
-        args: list[RedisArg] = [keys.SETTLED_TTL_S, self._holder, len(lanes) // 2, *lanes]
+        args: list[RedisArg] = [keys.SETTLED_TTL_S, self._holder, len(lanes)]
+        for token, lane_keys in lanes.items():
+            args += (token, len(lane_keys), *lane_keys)
         for delivery_id, delivery in deliveries.items():
-            delivery_steps = steps.get(delivery_id, ())
-            args += (delivery_id, keys.settled_events(delivery.portal_id, delivery_id))
-            args += (int(delivery_id in closing), len(delivery_steps))
-            for step in delivery_steps:
-                args += (step.guard, len(step.event_keys), *step.event_keys, len(step.records), *step.records)
-                args.append(len(step.commands))
-                for command in step.commands:
-                    args.append(len(command))
-                    args += command
+            args += (delivery_id, keys.settled_events(delivery.portal_id, delivery_id), int(delivery_id in closing))
+            args += _step_args(steps.get(delivery_id, ()))
         wrong_keys, *answers = await self._script(keys=[*QUEUES.values(), AUDIT_STREAM], args=args)
         self.metrics.flush()
         if wrong_keys:
             await report_bad_items(self._redis, "wrong_type", len(wrong_keys))
         closed = dict(zip(deliveries, answers, strict=True))
         return [not isinstance(request, CloseDelivery) or closed[request.delivery.id] == 1 for request in requests]
+
+
+def _step_args(steps: Iterable[SettlementStep]) -> list[RedisArg]:
+    """Return the arguments of a delivery's steps: most settle one event with one record, and are sent as groups."""
+    groups = 0
+    args: list[RedisArg] = [0]
+    plain: list[RedisArg] = []
+    for step in steps:
+        _, event_keys, records, commands, requires_key, requires_lease = step
+        if len(event_keys) == len(records) == 1 and not (commands or requires_key or requires_lease):
+            plain += (event_keys[0], records[0])
+            continue
+        if plain:
+            groups += 1
+            args += (len(plain) // 2, *plain)
+            plain = []
+        groups += 1
+        args += (0, step.guard, len(event_keys), *event_keys, len(records), *records, len(commands))
+        for command in commands:
+            args += (len(command), *command)
+    if plain:
+        groups += 1
+        args += (len(plain) // 2, *plain)
+    args[0] = groups
+    return args

@@ -5,8 +5,8 @@
 -- ARGV  1 lease of a lane (ms)   2 token of this call, and then for each delivery: set of its settled events, key that
 --       exists while the portal has merges, prefixes of the keys of lanes, merged records and newest timestamps, number
 --       of echo keys, the keys, number of events with several handlers, and for each: key of its verdict, number of its
---       first echo key, how many it has; number of objects, and for each object: type, id, token of the lane if we hold it or
---       nothing, number of ordering keys, the ordering keys
+--       first echo key, how many it has; number of groups of objects, and for each: type, token of their lanes if we hold
+--       them or nothing, number of ordering keys, the ordering keys, number of objects, their ids
 --
 -- An event with several handlers gets one verdict for all of them, when the first one is about to run: what that handler
 -- writes does not make the event an echo for the others.
@@ -88,13 +88,17 @@ while has_args() do
   local echoes = echo_flags()
   apply_verdicts(echoes)
   local objects = {}
-  for i = 1, tonumber(next_arg()) do
-    local object_type, id, token = next_arg(), next_arg(), next_arg()
-    local is_read, result = pcall(object_answer, object_type, id, token, next_list())
-    if not is_read and not string.find(error_text(result), 'WRONGTYPE', 1, true) then
-      error(result)
+  for _ = 1, tonumber(next_arg()) do
+    local object_type, token = next_arg(), next_arg()
+    local names_first, names_last = next_list()
+    local ids_first, ids_last = next_list()
+    for i = ids_first, ids_last do
+      local is_read, result = pcall(object_answer, object_type, ARGV[i], token, names_first, names_last)
+      if not is_read and not string.find(error_text(result), 'WRONGTYPE', 1, true) then
+        error(result)
+      end
+      objects[#objects + 1] = is_read and result or -1
     end
-    objects[i] = is_read and result or -1
   end
   answer[#answer + 1] = {settled, echoes, objects}
 end

@@ -141,14 +141,18 @@ class LaneManager:
             first += len(item.echo_keys)
         args += (len(verdicts) // 3, *verdicts)
         requests: list[_LaneRequest] = []
-        lanes = group_by_lane(items)
-        args.append(len(lanes))
-        for key, group in lanes.items():
+        alike: list[tuple[tuple[str, str, tuple[str, ...]], list[str]]] = []  # object ids by what they share
+        for key, group in group_by_lane(items).items():
             event, lane = group[0].event, self.held.get(key)
             names = _ordering_keys(group)
             requests.append((key, group, names, lane is not None))
-            object_id = event.survivor_id or group[0].entry.key
-            args += (event.object_type, object_id, lane.token if lane else "", len(names), *names)
+            shared = (event.object_type, lane.token if lane else "", names)
+            if not alike or alike[-1][0] != shared:
+                alike.append((shared, []))
+            alike[-1][1].append(event.survivor_id or group[0].entry.key)
+        args.append(len(alike))
+        for (object_type, token, names), object_ids in alike:
+            args += (object_type, token, len(names), *names, len(object_ids), *object_ids)
         return _DeliveryRequest(run, requests, echo_items)
 
     def _apply_answer(

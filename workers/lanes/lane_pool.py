@@ -201,6 +201,7 @@ class LanePool:
                 self._imports.add(task)
             portal_id = lane.portal_id
             self._running[portal_id] = self._running.get(portal_id, 0) + 1
+            lane.task = task
             try:
                 await work_lane(lane)
             except RunGivenUp:

@@ -17,6 +17,8 @@ from workers.lanes.resolution import CRASH_LOOP, ECHO, MERGED, SUPERSEDED, Resol
 from workers.queue.leases import lane_key
 
 if TYPE_CHECKING:
+    import asyncio
+
     from spokes.crm.services import WriteRecord
     from spokes.queue.pauses.call_pauses import CallPause
 
@@ -106,6 +108,7 @@ class Lane:
         call: the one that has begun.
         priority: the most urgent class of the items that have entered the lane.
         portal_id: of the object.
+        task: runs the lane, if the lane pool does.
     """
 
     key: str
@@ -117,6 +120,7 @@ class Lane:
     call: "HandlerCall | None" = None
     priority: Priority = "interactive"
     portal_id: int = 0
+    task: "asyncio.Task[None] | None" = None
 
     def advance(self, applied: Mapping[str, int]) -> None:
         """Raise the newest applied timestamps to those of a handler call; they never fall."""
