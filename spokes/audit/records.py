@@ -153,12 +153,16 @@ def event_fields(
     correlation_id: str = "",
     detail: Mapping[str, object] | None = None,
     actor: str = "spokes",
+    at: int | None = None,
 ) -> dict[str, Any]:
     """Return the fields of the record of an event's outcome, for `AuditRecord` or `stream.encode_fields`.
 
+    `at` is the time of the outcome in epoch ms, by default now.
+
     Workers settle thousands of events a second: empty fields are left out, and no AuditRecord has to be created.
     """
-    at = now_ms()
+    if at is None:
+        at = now_ms()
     record: dict[str, Any] = {
         "action": Action.EVENT,
         "portal_id": event.portal_id,

@@ -197,6 +197,8 @@ class Dispatcher:
         if resolution is SUPERSEDED and (name := item.ordering_key):
             # The run that applied the newer change may have lost its lease before it could settle.
             return CallResult(resolution, handler, writes, {name: lane.newest_applied[name]})
+        if not writes and item.ordering_key is None:
+            return CallResult(resolution, handler)
         used_event_value = current_value.used_event_value
         applied = steps.applied_timestamps(item, resolution, writes, redis_time_ms, used_event_value=used_event_value)
         return CallResult(resolution, handler, writes, applied)

@@ -20,7 +20,7 @@ from spokes.core.redis.keys import AUDIT_STREAM, QUEUES, RedisArg, RedisCommand
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import ARGUMENTS, read_script
 from spokes.core.telemetry.metrics import HANDLER_SECONDS, LAG_SECONDS, OUTCOMES, UNSUCCESSFUL_RUNS
-from spokes.core.telemetry.sentry import record_span
+from spokes.core.telemetry.sentry import record_span, sends_spans
 from workers.lanes.lanes import Lane
 from workers.lanes.resolution import Resolution
 
@@ -106,7 +106,7 @@ class RunMetrics:
             UNSUCCESSFUL_RUNS.labels(*labels).inc(count)
         for handler, durations in self._seconds.items():
             HANDLER_SECONDS.labels(handler).observe_all(durations)
-            for seconds in durations:
+            for seconds in durations if sends_spans() else ():
                 record_span("handler", handler, seconds)
         LAG_SECONDS.observe_all(self._lags_s)
         for collected in (self._outcomes, self._unsuccessful, self._seconds, self._lags_s):

@@ -79,7 +79,7 @@ def final_steps(
     the merged record, and would miss a letter that is written just then.
     """
     commands: Sequence[RedisCommand] = ()
-    alternatives: list[SettlementStep] = []
+    alternatives: tuple[SettlementStep, ...] = ()
     requires_key: tuple[str, bool] | None = None
     event, outcome, entry = resolved.item.event, resolved.resolution.outcome, resolved.item.entry
     if outcome is Outcome.DEAD:
@@ -100,10 +100,10 @@ def final_steps(
             requires_key = (merged, False)
             postponement = Postponement(events=[resolved._replace(resolution=MERGED_AWAY)])
             retry = postpone_step(delivery, postponement, now_ms, new_delivery_id(delivery.portal_id))
-            alternatives.append(retry._replace(requires_key=(merged, True)))
+            alternatives = (retry._replace(requires_key=(merged, True)),)
     elif resolved.applied:
         commands = newest_commands(event, resolved.applied, ttl_s=newest_ttl_s)
-    records = _audit_records(delivery, resolved)
+    records = _audit_records(delivery, resolved, now_ms)
     if event.kind == "merge" and not resolved.item.position and resolved.resolution is not UNINSTALLED:
         records += _merge_records(delivery, resolved)
     return SettlementStep(delivery, (entry.key,), records, commands, requires_key), *alternatives
@@ -194,7 +194,7 @@ def postpone_step(
     moved = replace(delivery, id=moved_id, entries=entries)
     records: list[bytes] = []
     for resolved in postponement.events:
-        records += _audit_records(delivery, resolved, moved_to=moved.id, delay_s=postponement.delay_s)
+        records += _audit_records(delivery, resolved, now_ms, moved_to=moved.id, delay_s=postponement.delay_s)
     commands: tuple[RedisCommand, ...] = (
         ("SET", JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms)),
         ("ZADD", QUEUES[delivery.priority], now_ms + round(postponement.delay_s * 1000), moved.id),
@@ -214,7 +214,7 @@ def postpone_step(
 
 
 def _audit_records(
-    delivery: Delivery, resolved: ResolvedEvent, *, moved_to: str = "", delay_s: float = 0.0
+    delivery: Delivery, resolved: ResolvedEvent, now_ms: int, *, moved_to: str = "", delay_s: float = 0.0
 ) -> list[bytes]:
     """Return the records of one run: one for each CRM write, then one for the outcome."""
     item, resolution = resolved.item, resolved.resolution
@@ -244,6 +244,7 @@ def _audit_records(
         handler=resolved.handler,
         correlation_id=resolution.correlation_id,
         detail=detail,
+        at=now_ms,
     )
     if resolution is UNINSTALLED:  # nothing about its objects is kept
         outcome_fields["object_id"] = ""

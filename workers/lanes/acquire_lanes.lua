@@ -2,11 +2,10 @@
 -- that holds the token of this call is ours already. Loaded with false_lease.lua, arguments.lua and
 -- surviving_id.lua in front.
 --
--- ARGV  1 lease of a lane (ms)   2 token of this call, and then for each delivery: set of its settled events, key that
---       exists while the portal has merges, prefixes of the keys of lanes, merged records and newest timestamps, number
---       of echo keys, the keys, number of events with several handlers, and for each: key of its verdict, number of its
---       first echo key, how many it has; number of groups of objects, and for each: type, token of their lanes if we hold
---       them or nothing, number of ordering keys, the ordering keys, number of objects, their ids
+-- ARGV  1 lease of a lane (ms)   2 token of this call, and then for each delivery: prefix of its portal's keys, set of its
+--       settled events, number of echo keys, the keys, number of events with several handlers, and for each: key of its
+--       verdict, number of its first echo key, how many it has; number of groups of objects, and for each: type, token of
+--       their lanes if we hold them or nothing, number of ordering keys, the ordering keys, number of objects, their ids
 --
 -- An event with several handlers gets one verdict for all of them, when the first one is about to run: what that handler
 -- writes does not make the event an echo for the others.
@@ -60,7 +59,13 @@ local function apply_verdicts(flags)
   end
 end
 
-local lane_prefix, merged_prefix, newest_prefix, has_merges
+local portal, lane_prefix, merged_prefix, newest_prefix, has_merges
+
+local function change_portal(prefix)
+  portal = prefix
+  lane_prefix, merged_prefix, newest_prefix = prefix .. 'lane:', prefix .. 'merged:', prefix .. 'newest:'
+  has_merges = redis.call('EXISTS', prefix .. 'merges') == 1
+end
 
 -- Return the answer for one object; fails if the map of merged records holds another type of value. What else something
 -- wrote under the object's keys is deleted: what they held before is lost in any case.
@@ -81,10 +86,11 @@ end
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 while has_args() do
-  local settled_key = next_arg()
+  local prefix, settled_key = next_arg(), next_arg()
+  if prefix ~= portal then -- deliveries of one portal often follow each other
+    change_portal(prefix)
+  end
   local settled = settled_count(settled_key) > 0 and redis.call('SMEMBERS', settled_key) or {}
-  has_merges = redis.call('EXISTS', next_arg()) == 1
-  lane_prefix, merged_prefix, newest_prefix = next_arg(), next_arg(), next_arg()
   local echoes = echo_flags()
   apply_verdicts(echoes)
   local objects = {}

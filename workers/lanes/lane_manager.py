@@ -128,10 +128,8 @@ class LaneManager:
 
     def _add_args(self, args: list[str | int], run: OwningRun, items: list[WorkItem]) -> _DeliveryRequest:
         delivery_id, portal_id = run.delivery.id, run.delivery.portal_id
-        args += (keys.settled_events(portal_id, delivery_id), keys.has_merges(portal_id))
-        args += keys.portal_prefixes(portal_id)
         echo_items = [item for item in items for _ in item.echo_keys]
-        args.append(len(echo_items))
+        args += (keys.portal_prefix(portal_id), keys.settled_events(portal_id, delivery_id), len(echo_items))
         verdicts: list[str | int] = []
         first = 1
         for item in items if echo_items else ():

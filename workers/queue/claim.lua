@@ -66,8 +66,15 @@ local function has_room(room)
   return room.jobs > 0 and room.events > 0
 end
 
+local portals = {} -- by id
+
 local function portal_of(id)
-  return string.match(id, '^(%d+)%-') or ''
+  local portal = portals[id]
+  if not portal then
+    portal = string.match(id, '^(%d+)%-') or ''
+    portals[id] = portal
+  end
+  return portal
 end
 
 local function is_claimable(queue, portal)
@@ -88,14 +95,24 @@ local function hold(queue, portal, id)
   queue.held_count = queue.held_count + 1
 end
 
+-- Return the holders of jobs in one call: a worker's own jobs stay in their queue while they run, and may be many.
+local function holders_of(ids)
+  local leases = {}
+  for i, id in ipairs(ids) do
+    leases[i] = 'spokes:in-progress:' .. id
+  end
+  return #ids > 0 and next(ours) and redis.call('MGET', unpack(leases)) or {}
+end
+
 -- Add ids to `by_portal`: a list of lists of ids, which also maps each portal to its list. Hold jobs of paused portals
--- instead.
+-- instead, and leave out those that we run.
 local function group_by_portal(queue, ids, by_portal)
-  for _, id in ipairs(ids) do
+  local holders = holders_of(ids)
+  for i, id in ipairs(ids) do
     local portal = portal_of(id)
     if paused[portal] then
       hold(queue, portal, id)
-    elseif not skipped[portal] then
+    elseif not skipped[portal] and holders[i] ~= our_name then
       local portal_ids = by_portal[portal]
       if not portal_ids then
         portal_ids = {held = ours[portal] and ours[portal].events or 0, position = #by_portal}
@@ -192,6 +209,9 @@ end
 
 -- Return the number of the try. A count that something else wrote starts anew: it must not keep other jobs from running.
 local function count_try(key)
+  if redis.call('SET', key, 1, 'NX', 'EX', TRIES_TTL_S) then
+    return 1
+  end
   local tries = redis.pcall('INCR', key)
   if type(tries) ~= 'number' then
     redis.call('DEL', key)

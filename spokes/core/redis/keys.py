@@ -212,12 +212,6 @@ def portal_prefix(portal_id: int) -> str:
     return f"spokes:{portal_id}:"
 
 
-def portal_prefixes(portal_id: int) -> tuple[str, str, str]:
-    """Return the prefixes of the keys `lane`, `surviving_id` and `newest_timestamps`; object type and id follow."""
-    portal = f"spokes:{portal_id}"
-    return f"{portal}:lane:", f"{portal}:merged:", f"{portal}:newest:"
-
-
 def object_data(portal_id: int, object_type: str, object_id: str) -> str:
     """Return the pattern of all keys that end with an object's type and id."""
     return f"spokes:{portal_id}:*:{object_type}:{object_id}"

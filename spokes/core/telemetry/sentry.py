@@ -102,6 +102,11 @@ def send_alert(name: str, level: str, fields: dict[str, Any]) -> None:
         sentry_sdk.capture_message(name, level=level)  # type: ignore[arg-type]  # its literal type is our log levels
 
 
+def sends_spans() -> bool:
+    """Return whether any span is sent: a worker has thousands of handler calls a second."""
+    return bool(_traces_rate)
+
+
 def record_span(operation: str, name: str, seconds: float) -> None:
     """Send a span that has just ended to Sentry, for a share SENTRY_TRACES_RATE of all spans.
 

@@ -25,7 +25,7 @@ COMPOSED = {  # by alert_episodes.lua, and by workers.delivery.once from the key
     "spokes:{portal_id}:once:{object_type}:{object_id}:{effect}",
 }
 TYPES = {"any", "channel", "hash", "list", "set", "sorted set", "stream", "string"}
-NOT_A_KEY = {"object_data", "portal_prefix", "portal_prefixes"}
+NOT_A_KEY = {"object_data", "portal_prefix"}
 
 
 def constants() -> set[str]:
@@ -62,12 +62,6 @@ def test_type_and_owner_of_a_key_exist(key: key_table.RedisKey) -> None:
     assert key.type in TYPES
     for owner in key.owner.split(", "):
         assert importlib.import_module(owner)
-
-
-def test_prefixes_are_those_of_their_keys() -> None:
-    prefixes = keys.portal_prefixes(7)
-    full = keys.lane(7, "contact", "1"), keys.surviving_id(7, "contact", "1"), keys.newest_timestamps(7, "contact", "1")
-    assert [prefix + "contact:1" for prefix in prefixes] == [*full]
 
 
 def test_no_key_is_spelled_outside_the_modules_of_keys() -> None:

@@ -46,7 +46,7 @@ async def test_events_that_are_parked_after_deaths_take_the_deaths_along(
     else:
         for raw in raws:
             object_id = str(raw["objectId"])
-            await redis.set(keys.portal_prefixes(PORTAL)[0] + "contact:" + object_id, "dead worker:1", px=10_000)
+            await redis.set(keys.lane(PORTAL, "contact", object_id), "dead worker:1", px=10_000)
     await harness.run(raws, attempt=SUSPECT_FROM_TRY - 1)
     (moved,) = await redis.zrange(JOB_QUEUE, 0, -1)
     assert await redis.get(keys.RETRY_KEY_PREFIX + moved.decode()) == b"%d" % (SUSPECT_FROM_TRY - 2)
