@@ -133,7 +133,7 @@ class HandlerTimeout:
     ) -> None:
         """Apply `timeouts` to a call of `handler` in `lane`, whose writes are added to `writes`."""
         self._timeouts = timeouts
-        task = lane.task or asyncio.current_task()
+        task: asyncio.Task[None] | None = lane.task or asyncio.current_task()
         assert task is not None  # noqa: S101 - a running coroutine has a task
         self.task = task
         self.timeout_s = timeouts.timeout_s if timeout_s is None else timeout_s

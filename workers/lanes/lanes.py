@@ -8,7 +8,7 @@ rules.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.events import Event
@@ -17,8 +17,6 @@ from workers.lanes.resolution import CRASH_LOOP, ECHO, MERGED, SUPERSEDED, Resol
 from workers.queue.leases import lane_key
 
 if TYPE_CHECKING:
-    import asyncio
-
     from spokes.crm.services import WriteRecord
     from spokes.queue.pauses.call_pauses import CallPause
 
@@ -108,7 +106,7 @@ class Lane:
         call: the one that has begun.
         priority: the most urgent class of the items that have entered the lane.
         portal_id: of the object.
-        task: runs the lane, if the lane pool does.
+        task: the asyncio task that runs the lane, if the lane pool runs it.
     """
 
     key: str
@@ -120,7 +118,7 @@ class Lane:
     call: "HandlerCall | None" = None
     priority: Priority = "interactive"
     portal_id: int = 0
-    task: "asyncio.Task[None] | None" = None
+    task: Any = None
 
     def advance(self, applied: Mapping[str, int]) -> None:
         """Raise the newest applied timestamps to those of a handler call; they never fall."""
