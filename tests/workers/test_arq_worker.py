@@ -209,6 +209,22 @@ async def test_claim_takes_as_many_jobs_as_hold_the_free_capacity_of_events(
     assert claimed in expected
 
 
+async def test_claim_asks_once_for_the_leases_of_the_jobs_that_run(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs
+) -> None:
+    jobs.go_on.clear()
+    await queue(redis, *(f"7-{number}-a" for number in range(5)))
+    await start(worker)
+    await until(jobs, 5)
+    before = await redis.info("commandstats")
+    await queue(redis, "7-9-b")
+    await redis.publish(WAKE_CHANNEL, "")
+    await until(jobs, 6)
+    after = await redis.info("commandstats")
+    pttl = [stats.get("cmdstat_pttl", {"calls": 0})["calls"] for stats in (before, after)]
+    assert pttl[0] == pttl[1]
+
+
 async def test_portals_take_turns(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
     await queue(redis, *(f"7-{number:04}-a" for number in range(400)))
     await queue(redis, "8-1-a", "8-2-a", at=2)

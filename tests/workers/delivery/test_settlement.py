@@ -9,6 +9,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.redis.outage import RedisOutage
 from workers.delivery.settlement import RedisCommand, Settlement, SettlementStep
+from workers.lanes.lanes import Lane
 
 INCR: tuple[RedisCommand, ...] = (("INCR", "n"),)
 
@@ -149,3 +150,51 @@ async def test_failing_step_does_not_affect_later_calls(
     settlement.add_step(SettlementStep(delivery, ("b",), (), INCR))
     await settlement.close()
     assert await redis.get("n") == b"1"
+
+
+async def recorded(redis: Redis) -> list[bytes]:
+    """Return the audit records in their order."""
+    return [fields[b"r"] for _, fields in await redis.xrange(keys.AUDIT_STREAM)]
+
+
+async def test_steps_keep_their_order_whatever_they_write(
+    redis: Redis, settlement: Settlement, delivery: Delivery
+) -> None:
+    for number, commands in enumerate(((), (), INCR, (), INCR, INCR, ())):
+        settlement.add_step(SettlementStep(delivery, (str(number),), [b"%d" % number], commands))
+    await settlement.close_delivery(delivery)
+    assert await recorded(redis) == [b"%d" % number for number in range(7)]
+
+
+async def test_recorded_event_is_settled_once(redis: Redis, delivery: Delivery) -> None:
+    for _ in range(2):
+        settlement = Settlement(redis, "one", RedisOutage())
+        settlement.add_step(SettlementStep(delivery, ("a",), [b"record"]))
+        await settlement.close()
+    assert await recorded(redis) == [b"record"]
+
+
+async def test_nothing_is_recorded_of_a_closed_delivery(
+    redis: Redis, settlement: Settlement, delivery: Delivery
+) -> None:
+    await settlement.close_delivery(delivery)
+    settlement.add_step(SettlementStep(delivery, ("b",), [b"record"]))
+    await settlement.close()
+    assert await recorded(redis) == []
+
+
+async def test_recorded_events_of_an_open_delivery_are_marked_as_settled(
+    redis: Redis, settlement: Settlement, delivery: Delivery
+) -> None:
+    for name in "ab":
+        settlement.add_step(SettlementStep(delivery, (name,), [b"record"]))
+    await settlement.close()
+    assert await redis.smembers(keys.settled_events(delivery.portal_id, delivery.id)) == {b"a", b"b"}  # type: ignore[misc]  # redis-py types one class for sync and async
+
+
+async def test_lanes_are_released_unless_another_holds_them(redis: Redis, settlement: Settlement) -> None:
+    await redis.mset({"lane:1": "ours", "lane:2": "another's", "lane:3": "ours later"})
+    for key, token in (("lane:1", "ours"), ("lane:2", "ours"), ("lane:3", "ours later"), ("lane:4", "ours")):
+        settlement.release_lane(Lane(key, token, 0.0))
+    await settlement.close()
+    assert await redis.keys("lane:*") == [b"lane:2"]
