@@ -39,15 +39,22 @@ MODULES: Final = {
     ),
     "resolution": MutationTarget(("workers/lanes/resolution.py",), ("tests/workers/lanes/test_resolution.py",)),
     "rate_budget": MutationTarget(
-        ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/rate_budget.lua"),
+        ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/slot.py", "spokes/crm/transport/rate_budget.lua"),
         (
             "tests/crm/transport/test_rate_budget_script.py",
             "tests/crm/transport/test_rate_budget_slots.py",
             "tests/crm/transport/test_rate_budget_shares.py",
             "tests/crm/transport/test_rate_budget.py",
+            "tests/crm/transport/test_round_trips.py",
+            "tests/crm/transport/test_calls_left_to_imports.py",
         ),
         # mutmut does not count calls in the processes that this test starts.
         ("--deselect=tests/crm/transport/test_rate_budget.py::test_limit_holds_over_processes_and_is_used",),
+    ),
+    "pacing": MutationTarget(
+        ("spokes/crm/transport/pacing.py", "spokes/crm/batching/queue_pace.py"),
+        ("tests/crm/transport/test_pacing.py", "tests/crm/batching/test_queue_pace.py"),
+        ("-m", "not slow"),
     ),
     "lanes": MutationTarget(
         (

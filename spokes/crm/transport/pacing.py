@@ -79,10 +79,10 @@ def even_interval_s(use: BudgetUse, age_s: float, window_s: float) -> float:
 
 def _day_gap_s(use: BudgetUse, age_s: float) -> float:
     day_left_s = use.day_left_s - age_s
-    if use.day_left is None or not use.day_limit or day_left_s <= 0:
+    if use.day_left is None or use.day_limit is None:
         return 0.0
     even_left = use.day_limit * min(day_left_s / _DAY_S, 1.0)
-    if even_left <= 0:  # of a few remaining nanoseconds
+    if even_left <= 0:  # the day has ended
         return 0.0
     lag = 1.0 - use.day_left / even_left
     return use.queues * day_left_s / max(use.day_left, 1) * _ramp(lag, 0.0, _DAY_LAG)

@@ -54,6 +54,22 @@ def test_queue_whose_waiting_adds_inputs_again_pauses_its_full_length() -> None:
     assert pace.due(3.0, GAP_S) > 3.0 + 0.8 * GAP_S
 
 
+def test_batch_that_left_without_a_pause_does_not_count_when_calls_become_scarce() -> None:
+    pace = QueuePace()
+    pace.batch_left(0.0, 0.0, 1)
+    assert pace.batches_ahead(0.0, GAP_S) == 0.0
+
+
+def test_two_inputs_show_that_waiting_was_of_no_use() -> None:
+    pace = paced_queue(*TWO_AT_ONCE, (0.1, 0.11, 1.0, 2))
+    assert pace.due(1.0, GAP_S) < 1.0 + GAP_S
+
+
+def test_full_batches_delay_a_later_one_by_two_pauses_at_most() -> None:
+    pace = paced_queue(*[(0.0, 0.0, 0.0, 100)] * 20)
+    assert pace.due(0.0, GAP_S) == 2 * GAP_S
+
+
 def test_batch_of_one_input_does_not_change_the_length_of_the_pause() -> None:
     pace = paced_queue(*TWO_AT_ONCE, (0.1, 0.1, 1.0, 1))
     assert pace.due(1.0, GAP_S) == 1.0 + GAP_S

@@ -72,6 +72,10 @@ def test_script_counts_what_comes_back_within_the_same_parts_of_a_window() -> No
     assert tuple(map(float, parts[1].split(","))) == RETURN_PARTS
 
 
+def test_only_call_of_a_limit_leaves_without_a_pause() -> None:
+    assert gap_s(BudgetUse(0, 1, 1, 0.0)) == 0.0
+
+
 def test_limit_without_a_call_for_us_takes_the_longest_pause() -> None:
     assert gap_s(BudgetUse(0, 0, 1, 0.0)) == WINDOW_S / 2
 
@@ -119,6 +123,38 @@ def test_day_used_as_fast_as_it_passes_causes_no_pause() -> None:
 def test_day_used_too_fast_is_spread_over_its_rest() -> None:
     use = replace(use_of(0), day_left=100_000, day_limit=1_000_000, day_left_s=DAY_S / 2)
     assert gap_s(use) == pytest.approx(2 * DAY_S / 2 / 100_000)
+
+
+def test_rest_of_a_day_is_spread_over_what_is_left_of_it_now() -> None:
+    use = replace(use_of(0), day_left=100_000, day_limit=1_000_000, day_left_s=DAY_S / 2)
+    assert gap_s(use, now=3600.0) == pytest.approx(2 * (DAY_S / 2 - 3600.0) / 100_000)
+
+
+def test_last_call_of_a_day_is_kept_for_its_rest() -> None:
+    use = replace(use_of(0), day_left=1, day_limit=1_000_000, day_left_s=2.0)
+    assert gap_s(use) == pytest.approx(2 * 2.0 / 1)
+
+
+def test_day_of_one_call_that_is_used_takes_the_longest_pause() -> None:
+    use = replace(use_of(0), day_left=0, day_limit=1, day_left_s=DAY_S / 2)
+    assert gap_s(use) == WINDOW_S / 2
+
+
+def test_day_longer_than_24_hours_causes_no_pause_while_nothing_is_used() -> None:
+    use = replace(use_of(0), day_left=1_000, day_limit=1_000, day_left_s=1.1 * DAY_S)
+    assert gap_s(use) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("left", "limit", "left_s"), [(None, 9, 9.0), (5, None, 9.0), (5, 9, 0.0), (5, 9, -1.0), (5, 0, 9.0)]
+)
+def test_day_that_is_unknown_or_has_ended_causes_no_pause(left: int | None, limit: int | None, left_s: float) -> None:
+    assert gap_s(replace(use_of(0), day_left=left, day_limit=limit, day_left_s=left_s)) == 0.0
+
+
+def test_pause_grows_from_nothing_to_its_full_length_as_the_first_calls_of_a_window_are_used() -> None:
+    half_way = gap_s(BudgetUse(12, 100, 1, 0.0))
+    assert half_way == pytest.approx(0.5 * WINDOW_S / (100 - 2))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
