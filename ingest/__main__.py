@@ -1,6 +1,6 @@
 """`python -m ingest`: run one web process, or several under gunicorn."""
 
-from spokes.core.signals import exit_on_signals, ignore_signals
+from spokes.core.process.signals import exit_on_signals, ignore_signals
 
 if __name__ == "__main__":
     exit_on_signals()  # before the imports below, which take a second

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from spokes.core.events import Event
     from spokes.crm.associations import Associations
     from spokes.crm.batching.association_reads import AssociatedObject, Label
-    from spokes.crm.canonical_forms import canonical_domain, canonical_email, canonical_phone, e164
     from spokes.crm.engagements import Engagements
     from spokes.crm.objects import New, Objects, Properties
     from spokes.crm.privacy import Export, Privacy
-    from spokes.crm.property_values import Value
     from spokes.crm.records import Record
     from spokes.crm.results import ItemResult, ItemResults
     from spokes.crm.search import Condition, where
     from spokes.crm.services import Services
+    from spokes.crm.values.canonical_forms import canonical_domain, canonical_email, canonical_phone, e164
+    from spokes.crm.values.property_values import Value
     from spokes.handler_settings import HandlerSettings
     from spokes.http.calls import Http, HttpResponse
     from spokes.http.hosts import Host
@@ -63,11 +63,11 @@ _MODULES = {
     "spokes.crm.engagements": ("Engagements",),
     "spokes.crm.objects": ("New", "Objects", "Properties"),
     "spokes.crm.privacy": ("Export", "Privacy"),
-    "spokes.crm.property_values": ("Value",),
+    "spokes.crm.values.property_values": ("Value",),
     "spokes.crm.records": ("Record",),
     "spokes.crm.results": ("ItemResult", "ItemResults"),
     "spokes.crm.search": ("Condition", "where"),
-    "spokes.crm.canonical_forms": ("canonical_domain", "canonical_email", "canonical_phone", "e164"),
+    "spokes.crm.values.canonical_forms": ("canonical_domain", "canonical_email", "canonical_phone", "e164"),
     "spokes.crm.services": ("Services",),
     "spokes.handler_settings": ("HandlerSettings",),
     "spokes.http.calls": ("Http", "HttpResponse"),

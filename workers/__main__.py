@@ -1,6 +1,6 @@
 """`python -m workers`: run a worker process; a missing setting ends it with a sentence and exit code 2."""
 
-from spokes.core.signals import exit_on_signals, ignore_signals
+from spokes.core.process.signals import exit_on_signals, ignore_signals
 
 if __name__ == "__main__":
     exit_on_signals()  # the imports below take a second or two

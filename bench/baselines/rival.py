@@ -27,7 +27,7 @@ from arq.connections import ArqRedis
 from arq.worker import Worker, func
 
 from bench.lib.traffic import PATH, PUBLIC_URL, SECRET, WANTED_TYPES
-from spokes.crm.canonical_forms import canonical_phone
+from spokes.crm.values.canonical_forms import canonical_phone
 
 _SIGNED_HEAD: Final = f"POST{PUBLIC_URL}{PATH}".encode()
 _MAX_AGE_MS: Final = 300_000

@@ -1,6 +1,6 @@
 """`python -m ingest.journal`: run the reader of HubSpot's webhooks journal; of several, one reads at a time."""
 
-from spokes.core.signals import exit_on_signals, ignore_signals
+from spokes.core.process.signals import exit_on_signals, ignore_signals
 
 if __name__ == "__main__":
     exit_on_signals()  # before the imports below, which take a second

@@ -25,7 +25,7 @@ from ingest.journal.errors import (
     OffsetUnknown,
     UnreadableLocation,
 )
-from spokes.core.json_fields import read_scalar_text, read_text
+from spokes.core.json_reading.json_fields import read_scalar_text, read_text
 from spokes.core.settings import Settings
 from spokes.crm.transport.errors.error_mapping import parse_retry_after
 

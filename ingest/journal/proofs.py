@@ -11,7 +11,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from spokes.core.events import Event
-from spokes.core.json_fields import read_bigint, read_id
+from spokes.core.json_reading.json_fields import read_bigint, read_id
 from spokes.core.redis.keys import JOURNAL_SCOPES, OPEN_GAPS
 from spokes.gaps.gap import RECORD_KINDS, Proof, ProvenInterval
 from spokes.gaps.reports import report_proven

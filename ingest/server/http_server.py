@@ -22,8 +22,8 @@ from ingest.server.request_wrapper import RequestWrapper
 from ingest.server.responses import AcceptedResponse
 from ingest.server.slow_connections import SlowConnections, close_slow_connections
 from ingest.server.views import CONNECTION_LIMITS, RECEIVER, REQUEST_WRAPPER, SETTINGS
+from spokes.core.process.signals import ignore_signals
 from spokes.core.settings import RECEIVER_PATH, Settings
-from spokes.core.signals import ignore_signals
 from spokes.core.telemetry.metrics import REQUESTS
 from spokes.core.telemetry.protocol_errors import server_logger
 

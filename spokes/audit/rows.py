@@ -12,7 +12,7 @@ import orjson
 
 from spokes.audit.records import FIELD_NAMES, AuditRecord
 from spokes.core.errors import UnreadableDelivery
-from spokes.core.json_fields import read_bigint
+from spokes.core.json_reading.json_fields import read_bigint
 
 Row: TypeAlias = dict[str, str | int | None]  # by column name; archived rows have `seq` and `hash` too
 

@@ -17,7 +17,7 @@ from spokes.backfill.plan import BackfillPlan
 from spokes.backfill.record_events import MERGED_CONTACTS, MERGED_IDS
 from spokes.backfill.window_walk import PAGE_SIZE, Query, ResultPage, Window
 from spokes.core.errors import CRMUnavailable, NotAuthorized, ObjectNotFound, TransientCRMError
-from spokes.core.json_fields import read_integer
+from spokes.core.json_reading.json_fields import read_integer
 from spokes.crm.batching.association_reads import next_cursor
 from spokes.crm.batching.batch_results import match_results
 from spokes.crm.object_types import plural

@@ -27,7 +27,7 @@ from spokes.backfill.window_walk import Walk, is_split
 from spokes.core import clock
 from spokes.core.errors import InvalidRequest, QueueUnavailable, RecoveryRefused, SpokesError
 from spokes.core.events import RawEvent
-from spokes.core.json_fields import read_id
+from spokes.core.json_reading.json_fields import read_id
 from spokes.core.priority import Priority
 from spokes.crm.transport.response_json import Json, text_id
 from spokes.gaps.gap import Gap, Proof, ProvenInterval

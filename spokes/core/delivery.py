@@ -17,7 +17,7 @@ from msgspec import Raw
 from spokes.core import clock
 from spokes.core.errors import MalformedEvent, UnreadableDelivery
 from spokes.core.events import INTAKES, Event, Intake, RawEvent
-from spokes.core.json_size import has_more_values
+from spokes.core.json_reading.json_size import has_more_values
 from spokes.core.priority import Priority, priority_of
 
 JobPayload: TypeAlias = dict[str, Any]  # an arq job, or its one argument, as JSON

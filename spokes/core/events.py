@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Final, Literal, TypeAlias
 
 from spokes.core.errors import MalformedEvent
-from spokes.core.json_fields import (
+from spokes.core.json_reading.json_fields import (
     read_bigint,
     read_flag,
     read_id,

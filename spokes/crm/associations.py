@@ -12,12 +12,12 @@ from spokes.core.deprecation import deprecated_names
 from spokes.core.errors import InvalidRequest
 from spokes.crm.access import HandlerAccess, UnbatchedWriter, Write
 from spokes.crm.batching.association_reads import AssociatedObject, Label, parse_label
-from spokes.crm.object_ids import check_types, read_id
 from spokes.crm.object_types import plural, singular
 from spokes.crm.results import texts_of
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.rate_budget import CallKind
 from spokes.crm.transport.response_json import elements
+from spokes.crm.values.object_ids import check_types, read_id
 
 __all__ = ["AssociatedObject", "Associations", "Label"]
 

@@ -14,16 +14,16 @@ from spokes.crm.associations import associations_for_create
 from spokes.crm.batching.association_reads import next_cursor
 from spokes.crm.batching.updates import PropertyUpdate
 from spokes.crm.listed_records import ID_ONLY, read_listed
-from spokes.crm.object_ids import read_id
 from spokes.crm.object_types import plural, singular
-from spokes.crm.property_values import Value, is_midnight_elsewhere
 from spokes.crm.records import Record, parse_record
 from spokes.crm.results import ItemResult, ItemResults, WriteReceipt, gather_results, pairs_of, texts_of
 from spokes.crm.search import Condition, Search, where
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.paths import fits_in_url
 from spokes.crm.transport.response_json import elements, text_id
-from spokes.crm.validation import validate_properties
+from spokes.crm.values.object_ids import read_id
+from spokes.crm.values.property_values import Value, is_midnight_elsewhere
+from spokes.crm.values.validation import validate_properties
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse
@@ -123,7 +123,7 @@ class Objects:
 
         Raises:
             Conflict: the object exists; `existing_id` is its id if HubSpot names it.
-            InvalidRequest: a value fails validation, see `spokes.crm.validation`; nothing was sent.
+            InvalidRequest: a value fails validation, see `spokes.crm.values.validation`; nothing was sent.
         """
         self._check_declared("create")
         return await self._create(properties, to)
@@ -139,7 +139,7 @@ class Objects:
         If the object was read before, the write goes to the id it had then, not to a record it was merged into since.
 
         Raises:
-            InvalidRequest: a value fails validation, see `spokes.crm.validation`; nothing was sent.
+            InvalidRequest: a value fails validation, see `spokes.crm.values.validation`; nothing was sent.
             ObjectMerged: the object was merged into another record since it was read.
         """
         self._check_declared("update")

@@ -12,7 +12,6 @@ from typing import Final
 from spokes.core.errors import CRMUnavailable, ObjectNotFound, PermanentCRMError
 from spokes.crm.access import HandlerAccess, Write
 from spokes.crm.batching.association_reads import AssociatedObject
-from spokes.crm.object_ids import read_id
 from spokes.crm.object_types import singular
 from spokes.crm.objects import fetch_property_names
 from spokes.crm.records import Record, parse_record
@@ -20,6 +19,7 @@ from spokes.crm.results import WriteReceipt
 from spokes.crm.search import search_body, where
 from spokes.crm.transport.paced_client import ApiRequest, SendContext
 from spokes.crm.transport.response_json import elements, text_id
+from spokes.crm.values.object_ids import read_id
 
 __all__ = ["Export", "Privacy"]
 

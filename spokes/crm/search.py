@@ -16,10 +16,10 @@ from spokes.crm.access import HandlerAccess
 from spokes.crm.batching.association_reads import next_cursor
 from spokes.crm.listed_records import ID_ONLY, read_listed
 from spokes.crm.object_types import plural, singular
-from spokes.crm.property_values import Value, property_text
 from spokes.crm.records import Record, parse_record
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.response_json import elements
+from spokes.crm.values.property_values import Value, property_text
 
 Filter = dict[str, object]  # one element of `filters`, as HubSpot takes it
 

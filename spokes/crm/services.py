@@ -30,7 +30,7 @@ from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, CallObserve
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import CallKind, RateBudget
 from spokes.crm.transport.token_info import TokenInfo
-from spokes.crm.validation import ValidationRules
+from spokes.crm.values.validation import ValidationRules
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse, HubSpotClient  # their import loads hubspot-api-client

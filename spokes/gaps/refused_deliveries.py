@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 
 from spokes.core import clock
-from spokes.core.json_fields import read_bigint, read_id
+from spokes.core.json_reading.json_fields import read_bigint, read_id
 from spokes.core.redis.keys import GAP_REPORTS, REFUSED_EVENTS, REFUSED_SPANS
 from spokes.gaps.gap import GapCause, MissedInterval
 from spokes.gaps.reports import encode

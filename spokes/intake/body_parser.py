@@ -9,8 +9,8 @@ import orjson
 from spokes.core.delivery import MAX_BODY_VALUES
 from spokes.core.errors import MalformedEvent, RejectedRequest
 from spokes.core.events import Event
-from spokes.core.json_fields import read_bigint, read_id
-from spokes.core.json_size import has_more_values
+from spokes.core.json_reading.json_fields import read_bigint, read_id
+from spokes.core.json_reading.json_size import has_more_values
 from spokes.core.refusals import Refusal
 from spokes.intake.element_spans import element_spans, read_element
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 import orjson
 
 from spokes.core.events import OBJECT_ONLY_KINDS, OBJECT_TYPES, REDACTED, Event
-from spokes.core.json_fields import read_integer, read_scalar_text
+from spokes.core.json_reading.json_fields import read_integer, read_scalar_text
 
 # Portal, object type, kind, object id, `occurredAt`, and what else identifies an event of this kind.
 EventIdentity: TypeAlias = tuple[int, str, str, str, int, object]

@@ -13,7 +13,7 @@ from spokes.audit.records import Outcome
 from spokes.core import clock
 from spokes.core.delivery import MAX_BODY_VALUES, Delivery, job_payload, new_delivery_id
 from spokes.core.errors import QueueUnavailable, RejectedRequest, SecretUnreadable, UnreadableDelivery
-from spokes.core.json_size import has_more_values
+from spokes.core.json_reading.json_size import has_more_values
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES
 from spokes.intake.body_parser import parse_body

@@ -15,7 +15,7 @@ import orjson
 from pydantic import SecretStr
 
 from spokes.core.clock import now_ms
-from spokes.core.json_fields import read_id
+from spokes.core.json_reading.json_fields import read_id
 from spokes.crm.transport.errors.error_mapping import parse_retry_after
 from spokes.portals.oauth_errors import OAuthUnavailable, PortalRefused, PortalRevoked, TokenRequest, oauth_error
 from spokes.portals.profile import AccountDetails

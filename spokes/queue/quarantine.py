@@ -23,7 +23,7 @@ from spokes.audit.stream import append
 from spokes.core.clock import now_ms
 from spokes.core.delivery import compress, decode, decompress, encode
 from spokes.core.errors import SecretUnreadable, UnreadableDelivery
-from spokes.core.json_size import has_more_values
+from spokes.core.json_reading.json_size import has_more_values
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert

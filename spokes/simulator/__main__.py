@@ -3,7 +3,7 @@
 `python -m spokes.simulator demo` calls spokes.simulator.demo, which also starts Valkey, a web process and workers.
 """
 
-from spokes.core.signals import exit_on_signals
+from spokes.core.process.signals import exit_on_signals
 
 if __name__ == "__main__":
     exit_on_signals()  # the imports below take a second

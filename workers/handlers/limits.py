@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from spokes.core.redis import handler_keys as keys
+from spokes.core.redis.key_names import handler_keys as keys
 from spokes.core.redis.scripts import read_script
 from workers.lanes.lanes import Lane
 

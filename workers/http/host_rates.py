@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
 
-from spokes.core.redis import handler_keys as keys
+from spokes.core.redis.key_names import handler_keys as keys
 from spokes.http.errors import HttpRateReached
 from spokes.run_limits import Rate
 from workers.handlers.limits import start_script

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
-from spokes.core.json_fields import read_bigint
+from spokes.core.json_reading.json_fields import read_bigint
 from spokes.core.redis.deployment import database_state
 from spokes.core.redis.keys import AUDIT_STREAM, DEPLOYMENT, JOB_KEY_PREFIX, QUEUES
 from spokes.core.redis.scripts import read_script

@@ -20,7 +20,7 @@ from spokes.console.accounts.actors import Actor, AuthMethod
 from spokes.console.accounts.policy import Role
 from spokes.core.errors import HttpProblem
 from spokes.core.masking import derive_key
-from spokes.core.redis import console_keys
+from spokes.core.redis.key_names import console_keys
 from spokes.core.settings import Settings
 
 MAX_TTL_S: Final = 3600

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from spokes.core.errors import HttpProblem
-from spokes.core.redis import console_keys
+from spokes.core.redis.key_names import console_keys
 
 
 @dataclass(frozen=True, slots=True)

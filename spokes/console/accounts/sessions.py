@@ -19,7 +19,7 @@ from spokes.console.accounts.actors import Actor
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.seals import Seals
 from spokes.core.masking import derive_key
-from spokes.core.redis import console_keys
+from spokes.core.redis.key_names import console_keys
 from spokes.core.settings import Settings
 
 COOKIE: Final = "__Host-spokes"

@@ -28,7 +28,8 @@ from spokes.audit.records import AuditRecord
 from spokes.audit.stream import append
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.seals import Seals
-from spokes.core.redis import console_keys, keys
+from spokes.core.redis import keys
+from spokes.core.redis.key_names import console_keys
 
 LINK_TTL_S: Final = 600  # how long a login link is valid
 MIN_PASSWORD_LENGTH: Final = 12  # characters

@@ -18,7 +18,7 @@ from spokes.console.installs.install_state import STATE_TTL_S, InstallState, Sta
 from spokes.console.installs.token_endpoint_problems import problem_for
 from spokes.core.errors import AuditUnavailable, HttpProblem
 from spokes.core.master_key import load_master_key
-from spokes.core.redis.console_keys import used_install_state
+from spokes.core.redis.key_names.console_keys import used_install_state
 from spokes.core.settings import Settings
 from spokes.crm.scopes import ScopeRequirement, requested_scopes, required_scopes
 from spokes.handler_declarations import handler_declarations

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 
 from spokes.core.errors import InvalidRequest, PermanentCRMError
 from spokes.crm.object_types import plural
-from spokes.crm.property_values import Value, is_midnight_elsewhere
 from spokes.crm.transport.paced_client import ApiRequest, PacedClient, SendContext
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.response_json import elements, text_id
+from spokes.crm.values.property_values import Value, is_midnight_elsewhere
 
 DATE_OR_TIME_UNKNOWN: Final = "DATE_OR_TIME_UNKNOWN"
 _FRESH_S: Final = 3600.0

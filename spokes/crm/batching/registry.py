@@ -15,7 +15,7 @@ from spokes.crm.object_types import plural
 from spokes.crm.transport.idle_entries import IdleEntries
 from spokes.crm.transport.paced_client import PacedClient
 from spokes.crm.transport.paths import Paths
-from spokes.crm.validation import ValidationRules
+from spokes.crm.values.validation import ValidationRules
 
 Queue = TypeVar("Queue", bound=BatchQueue[Any, Any])
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.core.redis import budget_keys
+from spokes.core.redis.key_names import budget_keys
 from spokes.crm.transport.rate_budget import CALL_KINDS
 
 _DAY_FIELDS: Final = ("day:left", "day:limit", "day:until")  # HubSpot reports them again with its next answer

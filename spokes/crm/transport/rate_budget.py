@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.priority import PRIORITIES, Priority
-from spokes.core.redis import budget_keys
+from spokes.core.redis.key_names import budget_keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
 from spokes.crm.transport.concurrency_limit import ConcurrencyLimit

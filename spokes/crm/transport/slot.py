@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from spokes.core.json_fields import read_integer
+from spokes.core.json_reading.json_fields import read_integer
 
 _LOW_DAY_SHARE: Final = 0.1  # below this share of the daily limit, the end of the day matters
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spokes.core import clock
 from spokes.core.errors import PermanentCRMError, TransientCRMError
-from spokes.core.json_fields import read_id
+from spokes.core.json_reading.json_fields import read_id
 from spokes.crm.transport.paths import Paths
 
 if TYPE_CHECKING:

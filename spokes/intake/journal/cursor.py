@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from redis.asyncio import Redis
 
-from spokes.core.json_fields import read_bigint
+from spokes.core.json_reading.json_fields import read_bigint
 from spokes.core.redis.keys import JOURNAL_CURSOR, JOURNAL_READER
 from spokes.core.redis.scripts import read_script
 

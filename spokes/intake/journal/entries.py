@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from spokes.core.events import RawEvent
-from spokes.core.json_fields import read_bigint, read_id, read_scalar_text, read_text
+from spokes.core.json_reading.json_fields import read_bigint, read_id, read_scalar_text, read_text
 from spokes.portals.lifecycles import Lifecycle
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

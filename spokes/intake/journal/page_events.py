@@ -8,7 +8,7 @@ import orjson
 
 from spokes.core.errors import MalformedEvent
 from spokes.core.events import Event
-from spokes.core.json_fields import read_bigint, read_id
+from spokes.core.json_reading.json_fields import read_bigint, read_id
 from spokes.intake.body_parser import MalformedElement, ParsedBody, is_too_deep
 from spokes.intake.element_spans import read_element
 from spokes.intake.journal.entries import elements_of, lifecycle_of

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import aiohttp
 import orjson
 
-from spokes.core.json_fields import read_id
+from spokes.core.json_reading.json_fields import read_id
 from spokes.core.settings import Settings
 from spokes.crm.transport.errors.error_mapping import parse_retry_after
 from spokes.portals.oauth_client import OAuthClient

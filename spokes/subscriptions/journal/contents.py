@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from spokes.core.json_fields import read_id
+from spokes.core.json_reading.json_fields import read_id
 from spokes.subscriptions.subscribed_events import GENERIC, SubscribedEvent, type_id_of
 
 OBJECT: Final = "OBJECT"

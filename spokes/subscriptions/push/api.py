@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import aiohttp
 import orjson
 
-from spokes.core.json_fields import read_bigint, read_flag, read_id, read_text
+from spokes.core.json_reading.json_fields import read_bigint, read_flag, read_id, read_text
 from spokes.core.settings import Settings
 from spokes.subscriptions.refusals import SubscriptionOutcomeUnknown, SubscriptionRefused
 from spokes.subscriptions.subscribed_events import SubscribedEvent, api_fields, event_of_api_fields

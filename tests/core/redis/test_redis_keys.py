@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from spokes.core.redis import budget_keys, console_keys, handler_keys, key_table, keys
+from spokes.core.redis import key_table, keys
+from spokes.core.redis.key_names import budget_keys, console_keys, handler_keys
 from tests.support.deployment import ROOT
 
 PATTERNS = {key.pattern for key in key_table.KEYS}
@@ -76,9 +77,9 @@ def test_no_key_is_spelled_outside_the_modules_of_keys() -> None:
     # The inventory of stored data lists patterns. The Lua scripts delete and lease jobs by the prefixes of their keys;
     # those of the test kit keep its time.
     assert sorted(spelled) == [
-        "spokes/core/redis/budget_keys.py",
-        "spokes/core/redis/console_keys.py",
-        "spokes/core/redis/handler_keys.py",
+        "spokes/core/redis/key_names/budget_keys.py",
+        "spokes/core/redis/key_names/console_keys.py",
+        "spokes/core/redis/key_names/handler_keys.py",
         "spokes/core/redis/key_table.py",
         "spokes/core/redis/keys.py",
         "spokes/privacy/data_inventory.py",

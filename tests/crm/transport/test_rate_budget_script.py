@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable
 from spokes.core.priority import Priority
-from spokes.core.redis import budget_keys
+from spokes.core.redis.key_names import budget_keys
 from spokes.crm.transport.rate_budget import RateBudget
 
 PORTAL = 50112233

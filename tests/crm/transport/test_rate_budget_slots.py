@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from spokes.core.errors import CRMUnavailable, RateLimited, TransientCRMError
 from spokes.core.priority import Priority
-from spokes.core.redis import budget_keys
+from spokes.core.redis.key_names import budget_keys
 from spokes.crm.transport.rate_budget import CallKind, RateBudget
 
 PORTAL = 50112233

@@ -9,7 +9,7 @@ from spokes.core.delivery import decode
 from spokes.core.errors import RetryLater
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.handler_keys import handler_runs
+from spokes.core.redis.key_names.handler_keys import handler_runs
 from spokes.core.redis.outage import RedisOutage
 from spokes.routing import Router, Uses
 from spokes.run_limits import RunLimits, read_run_limits

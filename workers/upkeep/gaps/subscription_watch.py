@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alerts.alert_episodes import AlertEpisodes
 from spokes.core import clock
-from spokes.core.json_fields import read_bigint
+from spokes.core.json_reading.json_fields import read_bigint
 from spokes.core.redis.keys import STOPPED_EVENTS
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.validation import ValidationRules, validate_properties
+from spokes.crm.values.validation import ValidationRules, validate_properties
 from spokes.simulator.config import PortalConfig
 from spokes.simulator.property_definition import PropertyDefinition
 from tests.support.hubspot.crm_world import ANY_PROPERTY, CRMWorld, open_world

@@ -1,4 +1,4 @@
-"""spokes.core.signals in real processes: a signal while loading, and repeated signals during shutdown."""
+"""spokes.core.process.signals in real processes: a signal while loading, and repeated signals during shutdown."""
 
 import os
 import signal

@@ -1,7 +1,7 @@
 """Canonical forms of phone numbers, e-mail addresses and domains: one pure, idempotent function for each.
 
 A function returns the text unchanged where the canonical form would lose part of it, such as an extension, and None
-where the text is nothing of the kind. Handlers and the check before a write (`spokes.crm.validation`) share them.
+where the text is nothing of the kind. Handlers and the check before a write (`validation`) share them.
 """
 
 import re

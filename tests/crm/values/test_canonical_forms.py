@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spokes.crm.canonical_forms import canonical_domain, canonical_email, canonical_phone, e164
+from spokes.crm.values.canonical_forms import canonical_domain, canonical_email, canonical_phone, e164
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.property_values import MAX_VALUE_CHARS, Value, property_text
+from spokes.crm.values.property_values import MAX_VALUE_CHARS, Value, property_text
 
 
 class Color(StrEnum):

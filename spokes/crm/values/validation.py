@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.canonical_forms import canonical_email, canonical_phone, email_domains
 from spokes.crm.object_types import plural, singular
-from spokes.crm.property_values import Value, property_text
+from spokes.crm.values.canonical_forms import canonical_email, canonical_phone, email_domains
+from spokes.crm.values.property_values import Value, property_text
 
 EMAIL_INVALID: Final = "EMAIL_INVALID"
 EMAIL_DOMAIN_BLOCKED: Final = "EMAIL_DOMAIN_BLOCKED"
@@ -42,7 +42,7 @@ def validate_properties(object_type: str, properties: Mapping[str, Value], rules
 
     Raises:
         InvalidRequest: `category` is EMAIL_INVALID, EMAIL_DOMAIN_BLOCKED, PHONE_INVALID or one of those of
-            `spokes.crm.property_values`.
+            `spokes.crm.values.property_values`.
     """
     type_name = singular(object_type)
     emails, phones = _EMAILS.get(type_name, ()), _PHONES.get(type_name, ())

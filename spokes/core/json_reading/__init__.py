@@ -1,0 +1,1 @@
+"""JSON that others sent: its fields by type, and its size."""
