@@ -49,6 +49,11 @@ def test_queue_whose_waiting_adds_nothing_pauses_shorter() -> None:
     assert followed_up.due(1.0, GAP_S) < filled.due(1.0, GAP_S)
 
 
+def test_waiting_is_counted_from_the_first_input_at_any_time_of_the_clock() -> None:
+    pace = paced_queue((100.0, 100.0, 100.0, 1), (100.0, 100.0, 100.0, 1), (100.1, 100.11, 101.0, 5))
+    assert pace.due(101.0, GAP_S) < 101.0 + GAP_S
+
+
 def test_queue_whose_waiting_adds_inputs_again_pauses_its_full_length() -> None:
     pace = paced_queue(*TWO_AT_ONCE, (0.1, 0.11, 1.0, 5), (1.0, 1.9, 2.0, 5), (2.0, 2.9, 3.0, 5))
     assert pace.due(3.0, GAP_S) > 3.0 + 0.8 * GAP_S

@@ -80,6 +80,20 @@ def test_limit_without_a_call_for_us_takes_the_longest_pause() -> None:
     assert gap_s(BudgetUse(0, 0, 1, 0.0)) == WINDOW_S / 2
 
 
+def test_burst_causes_no_pause_once_half_of_the_window_has_passed() -> None:
+    assert gap_s(use_of(30)) > 0.0
+    assert gap_s(use_of(30), now=WINDOW_S / 2) == 0.0
+
+
+def test_pause_lasts_while_most_of_the_used_calls_are_in_the_window() -> None:
+    assert gap_s(use_of(60), now=1.0) == pytest.approx(2 * (WINDOW_S - 1.0) / (LIMIT - 3))
+
+
+def test_pause_depends_on_the_time_since_the_latest_grant_and_not_on_the_clock() -> None:
+    granted_later = replace(use_of(150), at=1_000.0)
+    assert gap_s(granted_later, now=1_002.0) == gap_s(use_of(150), now=2.0)
+
+
 @given(uses, st.integers(0, 100))
 def test_pause_never_shrinks_as_more_is_used_that_does_not_come_back(use: BudgetUse, more: int) -> None:
     assert gap_s(replace(use, used=use.used + more)) >= gap_s(use) * (1 - 1e-9)
