@@ -41,6 +41,7 @@ MODULES: Final = {
     "rate_budget": MutationTarget(
         ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/slot.py", "spokes/crm/transport/rate_budget.lua"),
         (
+            "tests/crm/transport/test_slot.py",
             "tests/crm/transport/test_rate_budget_script.py",
             "tests/crm/transport/test_rate_budget_slots.py",
             "tests/crm/transport/test_rate_budget_shares.py",

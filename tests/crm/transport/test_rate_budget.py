@@ -8,8 +8,15 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
-from spokes.crm.transport.rate_budget import RateBudget, backoff_for_error
+from spokes.core.errors import (
+    CRMUnavailable,
+    ObjectLocked,
+    ObjectMerged,
+    PortalMoving,
+    RateLimited,
+    TransientCRMError,
+)
+from spokes.crm.transport.rate_budget import RateBudget, backoff_for_error, pause_too_long_error
 from tests.support.deployment import ROOT
 
 PORTAL = 50112233
@@ -278,6 +285,10 @@ async def test_pause_too_long_to_wait_out_is_an_error_with_its_wait(
     assert raised.value.retry_after_s == pytest.approx(3600, abs=30)
 
 
+def test_call_that_was_not_made_has_no_status() -> None:
+    assert pause_too_long_error(3600, "DAILY").status == 0
+
+
 async def test_failed_call_that_names_a_wait_pauses_every_process(redis: Redis) -> None:
     with pytest.raises(RateLimited):
         async with make_budget(redis).slot(PORTAL, "calls"):
@@ -302,6 +313,9 @@ async def test_failed_call_that_names_a_wait_pauses_every_process(redis: Redis) 
         (PortalMoving(retry_after_s=86_400), ("portal", 86_400, "portal_moving")),
         (CRMUnavailable(retry_after_s=3), None),
         (CRMUnavailable(), None),
+        (ObjectLocked(retry_after_s=5), ("calls", 5, "object_locked")),
+        (ObjectMerged(retry_after_s=3), ("calls", 3, "object_merged")),
+        (ObjectMerged(), None),
     ],
 )
 def test_backoff_for_each_error(error: TransientCRMError, backoff: tuple[str, float, str] | None) -> None:

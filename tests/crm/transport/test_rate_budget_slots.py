@@ -12,7 +12,8 @@ from redis.exceptions import ConnectionError as Disconnected
 from spokes.core.errors import CRMUnavailable, RateLimited, TransientCRMError
 from spokes.core.priority import Priority
 from spokes.core.redis.key_names import budget_keys
-from spokes.crm.transport.rate_budget import CallKind, RateBudget
+from spokes.crm.transport.pacing import BudgetUse
+from spokes.crm.transport.rate_budget import CALL_KINDS, CallKind, RateBudget, _read_use, _SlotQueue
 
 PORTAL = 50112233
 
@@ -183,6 +184,146 @@ async def test_waiting_for_a_slot_holds_no_thread(redis: Redis) -> None:
         for _ in range(3):
             async with budget.slot(PORTAL, "calls"):
                 pass
+
+
+async def test_pause_of_30_5_seconds_is_not_waited_out_by_default(redis: Redis) -> None:
+    budget = RateBudget(redis, limit=5, search_limit=5)
+
+    async def answer_paused(*_: object) -> list[int | bytes]:
+        return [0, 30_500_000, b"SECONDLY"]
+
+    budget._run_script = answer_paused  # type: ignore[method-assign]  # a pause of exactly this length
+    with pytest.raises(RateLimited):
+        await count_granted(budget, "calls", "interactive")
+
+
+async def test_round_trip_of_a_call_is_recorded_in_microseconds(redis: Redis) -> None:
+    before = time.monotonic()
+    async with make_budget(redis).slot(PORTAL, "calls"):
+        await asyncio.sleep(0.02)
+    fastest = await redis.hget(budget_keys.rate_budget_round_trips(PORTAL, "calls"), "fastest")
+    assert 20_000 <= int(fastest) <= (time.monotonic() - before) * 1e6
+
+
+async def test_call_that_hubspot_refuses_for_a_limit_counts_as_a_round_trip_of_no_length(redis: Redis) -> None:
+    with pytest.raises(RateLimited):
+        async with make_budget(redis).slot(PORTAL, "calls"):
+            raise RateLimited(policy="SECONDLY")
+    assert await redis.hget(budget_keys.rate_budget_round_trips(PORTAL, "calls"), "fastest") == b"0"
+
+
+async def test_app_that_a_customer_installed_has_hubspots_limit_for_such_apps_for_calls_alone(redis: Redis) -> None:
+    budget = make_budget(redis)
+    budget.oauth_portals = {PORTAL}
+    states = await budget.state(PORTAL)
+    assert {kind: state.limit for kind, state in states.items()} == {"calls": 110, "search": 5, "associations": 100}
+
+
+async def test_app_that_a_customer_installed_is_granted_more_calls_than_the_configured_limit(redis: Redis) -> None:
+    budget = RateBudget(redis, limit=1, search_limit=5)
+    budget.oauth_portals = {PORTAL}
+    await budget.count_call(PORTAL)
+    await budget.count_call(PORTAL)
+    assert (await budget.state(PORTAL))["calls"].used == 2
+    assert await count_granted(budget, "calls", "interactive", wait_s=0.1) > 1
+
+
+async def test_call_without_a_batch_queue_counts_no_queue_as_in_use(redis: Redis) -> None:
+    budget = make_budget(redis)
+    await budget.count_call(PORTAL)
+    await budget._acquire_slot(PORTAL, "calls", "one", "interactive")
+    assert not await redis.exists(budget_keys.rate_budget_queues(PORTAL, "calls"))
+
+
+@pytest.mark.parametrize(("portal_id", "kind"), [(7, "calls"), (PORTAL, "search")])
+async def test_queues_of_another_portal_or_kind_do_not_share_the_limit(
+    redis: Redis, portal_id: int, kind: CallKind
+) -> None:
+    budget = make_budget(redis)
+    for portal, kind_of_call, queue in ((portal_id, kind, "other"), (PORTAL, "calls", "ours")):
+        async with budget.slot(portal, kind_of_call, queue_id=queue):
+            pass
+    assert budget._uses[PORTAL, "calls", "interactive"].queues == 1
+
+
+async def test_pause_between_searches_is_at_most_half_of_their_window_of_a_second(redis: Redis) -> None:
+    budget = make_budget(redis)
+    for _ in range(5):
+        async with budget.slot(PORTAL, "search", queue_id="one"):
+            pass
+    assert budget.batch_gap_s(PORTAL, "search", "interactive") <= 0.5
+
+
+@pytest.mark.parametrize("failure", [None, Disconnected("gone"), OSError("gone")])
+async def test_backoff_is_announced_with_its_portal_error_and_seconds_even_if_that_fails(
+    redis: Redis, failure: Exception | None
+) -> None:
+    budget, error, announced = make_budget(redis), RateLimited(retry_after_s=3), []
+
+    async def record(*backoff: object) -> None:
+        announced.append(backoff)
+        if failure:
+            raise failure
+
+    budget.on_backoff = record
+    with pytest.raises(RateLimited) as raised:
+        async with budget.slot(PORTAL, "calls"):
+            raise error
+    assert raised.value is error
+    assert announced == [(PORTAL, error, 3)]
+
+
+async def test_import_that_waits_for_a_slot_or_fails_to_get_one_keeps_no_thread_of_imports(redis: Redis) -> None:
+    budget = make_budget(redis, concurrency=2)  # one of them for imports
+    script = budget._script
+    budget._script = raise_disconnected  # type: ignore[assignment]  # as above
+    with pytest.raises(CRMUnavailable):
+        await budget._acquire_slot(PORTAL, "calls", "failed", "import")
+    budget._script = script
+    await budget.pause(PORTAL, "calls", 30)
+    assert await count_granted(budget, "calls", "import") == 0
+    await budget.resume(PORTAL, "calls")
+    assert await count_granted(budget, "calls", "import", wait_s=0.1) == 1
+
+
+async def test_latest_portals_are_those_that_requested_slots_last(redis: Redis) -> None:
+    budget = make_budget(redis)
+    for portal_id in (3, 1, 2):
+        for kind in CALL_KINDS:
+            async with budget.slot(portal_id, kind):
+                pass
+    assert budget.latest_portals(2) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("unused_s", "has_waiter", "is_idle"), [(301.0, False, True), (10.0, False, False), (301.0, True, False)]
+)
+async def test_queue_of_a_portal_is_idle_five_minutes_after_its_last_use_if_nobody_waits(
+    unused_s: float, has_waiter: bool, is_idle: bool
+) -> None:
+    queue = _SlotQueue(used_at=time.monotonic() - unused_s)
+    if has_waiter:
+        await queue.lock.acquire()
+    assert queue.is_idle() is is_idle
+
+
+async def test_idle_queues_of_portals_are_forgotten(redis: Redis) -> None:
+    budget = make_budget(redis)
+    budget._slot_queues[1, "calls", "interactive"].used_at = time.monotonic() - 301
+    budget._slot_queues[2, "calls", "interactive"].used_at = time.monotonic()
+    budget._slot_queues.forget_idle()
+    assert list(budget._slot_queues) == [(2, "calls", "interactive")]
+
+
+@pytest.mark.parametrize(
+    ("left", "limit", "day"),
+    [(0, 1, (0, 1)), (4, 5, (4, 5)), (-1, 5, (None, None)), (4, 0, (None, None)), (-1, -1, (None, None))],
+)
+def test_use_of_a_limit_is_read_with_the_day_if_that_is_known(
+    left: int, limit: int, day: tuple[int | None, int | None]
+) -> None:
+    use = BudgetUse(1, 2, 3, 9.0, *day, 6.0, (7, 8))
+    assert _read_use([1, 2, 3, left, limit, 6_000_000, 7, 8], 9.0) == use
 
 
 async def test_response_to_a_search_changes_no_limit(redis: Redis) -> None:
