@@ -28,9 +28,19 @@ class ClockedBudget:
             "take", slot, self._limit, window, 3 * window, self._reserve, priority, queue, now_s=now_s
         )
 
-    async def end(self, slot: str, now_s: float, round_trip_s: float) -> None:
-        """End the call of a slot."""
-        await self._call("end", slot, self._window, round(round_trip_s * SECOND), "", "", 0, 0, now_s=now_s)
+    async def end(
+        self,
+        slot: str,
+        now_s: float,
+        round_trip_s: float,
+        *,
+        day_left: int | None = None,
+        day_limit: int = 0,
+        day_left_s: float = 0.0,
+    ) -> None:
+        """End the call of a slot, whose response may have reported what is left of the day."""
+        day = "" if day_left is None else day_left, day_limit, round(day_left_s * SECOND)
+        await self._call("end", slot, self._window, round(round_trip_s * SECOND), "", *day, now_s=now_s)
 
     async def _call(self, operation: str, *arguments: str | float, now_s: float) -> list[int]:
         now = round((_START_S + now_s) * SECOND)

@@ -9,6 +9,7 @@ from spokes.core.errors import CRMUnavailable
 from spokes.core.priority import Priority
 from spokes.core.redis.key_names import budget_keys
 from spokes.crm.transport.rate_budget import RateBudget
+from tests.support.clocked_budget import ClockedBudget
 
 PORTAL = 50112233
 HASH = f"spokes:{PORTAL}:budget"
@@ -234,6 +235,40 @@ async def test_longer_of_two_pauses_applies_with_its_reason(redis: Redis) -> Non
     states = await budget.state(PORTAL)
     assert (round(states["calls"].waiting_s), states["calls"].reason) == (60, "SECONDLY")
     assert (round(states["search"].waiting_s), states["search"].reason) == (30, "DAILY")
+
+
+async def test_batch_queue_without_a_slot_for_a_window_is_removed(redis: Redis) -> None:
+    budget = ClockedBudget(redis, limit=10, window_s=10.0)
+    await budget.take("one", 0.0, queue="left")
+    await budget.take("two", 10.1, queue="used")
+    assert await redis.zrange("queues", 0, -1) == [b"used"]
+
+
+async def test_batch_queues_expire_after_a_window(redis: Redis) -> None:
+    before = time.monotonic()
+    await ClockedBudget(redis, limit=10, window_s=10.0).take("one", 0.0, queue="one")
+    assert 10 - (time.monotonic() - before) - 0.002 <= await expires_in_s(redis, "queues") <= 10
+
+
+@pytest.mark.parametrize(("later_s", "queues"), [(0.4, 2), (0.5, 1)])
+async def test_queue_is_in_use_for_four_and_a_half_shares_of_the_limit(
+    redis: Redis, later_s: float, queues: int
+) -> None:
+    budget = ClockedBudget(redis, limit=100, window_s=10.0)
+    await budget.take("one", 0.0, queue="rare")
+    answer = await budget.take("two", later_s, queue="busy")
+    assert answer[5] == queues
+
+
+@pytest.mark.parametrize(("day_left", "day_left_h", "queues"), [(49_990, 12, 2), (50_010, 12, 1), (100_000, 25, 1)])
+async def test_queue_that_sends_rarely_is_in_use_while_less_is_left_of_the_limit_than_of_the_day(
+    redis: Redis, day_left: int, day_left_h: int, queues: int
+) -> None:
+    budget = ClockedBudget(redis, limit=4_000, window_s=4.0)
+    await budget.take("one", 0.0, queue="rare")
+    await budget.end("one", 0.1, 0.1, day_left=day_left, day_limit=100_000, day_left_s=day_left_h * 3600)
+    answer = await budget.take("two", 1.0, queue="busy")
+    assert answer[5] == queues
 
 
 async def test_unknown_operation_is_refused(redis: Redis) -> None:
