@@ -175,6 +175,11 @@ async def test_day_left_expires_after_two_days(redis: Redis) -> None:
     assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
 
 
+async def test_pace_of_imports_expires_after_two_days(redis: Redis) -> None:
+    await take(make_budget(redis), "one", "import")
+    assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
+
+
 async def test_pause_expires_after_two_days(redis: Redis) -> None:
     await make_budget(redis).pause(PORTAL, "calls", 30)
     assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
@@ -269,6 +274,25 @@ async def test_queue_that_sends_rarely_is_in_use_while_less_is_left_of_the_limit
     await budget.end("one", 0.1, 0.1, day_left=day_left, day_limit=100_000, day_left_s=day_left_h * 3600)
     answer = await budget.take("two", 1.0, queue="busy")
     assert answer[5] == queues
+
+
+@pytest.mark.parametrize(("day_left", "day_left_s", "queues"), [(1, 3.9, 2), (4_900_000, 12 * 3600, 1)])
+async def test_queue_is_in_use_for_four_and_a_half_shares_of_the_rest_of_a_day(
+    redis: Redis, day_left: int, day_left_s: float, queues: int
+) -> None:
+    budget = ClockedBudget(redis, limit=4_000, window_s=4.0)
+    await budget.take("one", 0.0, queue="rare")
+    await budget.end("one", 0.1, 0.1, day_left=day_left, day_limit=10_000_000, day_left_s=day_left_s)
+    answer = await budget.take("two", 3.0, queue="busy")
+    assert answer[5] == queues
+
+
+async def test_imports_with_a_reserve_of_one_call_are_granted_one_at_a_time(redis: Redis) -> None:
+    budget = ClockedBudget(redis, limit=20, window_s=10.0, reserve=0.05)
+    assert (await budget.take("one", 0.0, "import"))[0]
+    is_granted, wait, *_ = await budget.take("two", 0.0, "import")
+    assert not is_granted
+    assert wait / SECOND == pytest.approx(0.95 * 10 / 20, abs=0.001)
 
 
 async def test_unknown_operation_is_refused(redis: Redis) -> None:
