@@ -6,6 +6,7 @@ or not at all, and never twice.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from prometheus_client import Counter
@@ -197,23 +198,23 @@ class Settlement:
 def _step_args(steps: Iterable[SettlementStep]) -> list[RedisArg]:
     """Return the arguments of a delivery's steps: most settle one event with one record, and are sent as groups."""
     groups = 0
-    args: list[RedisArg] = [0]
-    plain: list[RedisArg] = []
-    for step in steps:
-        _, event_keys, records, commands, requires_key, requires_lease = step
-        if len(event_keys) == len(records) == 1 and not (commands or requires_key or requires_lease):
-            plain += (event_keys[0], records[0])
-            continue
-        if plain:
+    args: list[RedisArg] = []
+    for is_plain, run in groupby(steps, _is_plain):
+        if is_plain:
+            plain = [arg for step in run for arg in (step.event_keys[0], step.records[0])]
             groups += 1
             args += (len(plain) // 2, *plain)
-            plain = []
-        groups += 1
-        args += (0, step.guard, len(event_keys), *event_keys, len(records), *records, len(commands))
-        for command in commands:
-            args += (len(command), *command)
-    if plain:
-        groups += 1
-        args += (len(plain) // 2, *plain)
-    args[0] = groups
-    return args
+            continue
+        for step in run:
+            groups += 1
+            args += (0, step.guard, len(step.event_keys), *step.event_keys, len(step.records), *step.records)
+            args.append(len(step.commands))
+            for command in step.commands:
+                args += (len(command), *command)
+    return [groups, *args]
+
+
+def _is_plain(step: SettlementStep) -> bool:
+    """Return whether a step only settles one event with one record."""
+    _, event_keys, records, commands, requires_key, requires_lease = step
+    return len(event_keys) == len(records) == 1 and not (commands or requires_key or requires_lease)
