@@ -29,9 +29,9 @@ from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUES, WAKE_CH
 from spokes.core.redis.scripts import read_script
 from spokes.intake.classification import ClassifiedDelivery
 from spokes.intake.dedupe import marks as dedupe_marks
+from spokes.intake.dedupe.redeliveries import duplicate_records, is_recorded, redelivery_id
+from spokes.intake.dedupe.redelivery_counts import RedeliveryCounts
 from spokes.intake.folding import PendingRequest, StoredTogether, fold, pending_request
-from spokes.intake.redeliveries import duplicate_records, is_recorded, redelivery_id
-from spokes.intake.redelivery_counts import RedeliveryCounts
 from spokes.intake.redis_lines import CommandArgs, RedisLines
 
 if TYPE_CHECKING:

@@ -10,10 +10,7 @@ from tests.support.deployment import ROOT
 
 FOLDERS = ("spokes", "ingest", "workers", "handlers", "chaos")
 MAX_MODULES = 15
-MORE_MODULES = {  # none may grow
-    "bench": 17,  # one for each command
-    "spokes/intake": 17,
-}  # fmt: skip
+MORE_MODULES = {"bench": 17}  # one for each command; may not grow
 MAX_LINES = 49  # of a function, without its signature and docstring
 MORE_LINES = {  # none may grow
     "workers/worker.py build_worker": 70, "ingest/app.py _services_context": 52,

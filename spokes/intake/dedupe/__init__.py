@@ -1,1 +1,1 @@
-"""Dedupe marks: which events were admitted; admission.lua adds them."""
+"""Known events: marks of those that were admitted, and how requests that come again are counted and recorded."""

@@ -9,8 +9,8 @@ from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
 from spokes.intake.body_parser import parse_body
 from spokes.intake.classification import classify
+from spokes.intake.dedupe.redeliveries import is_recorded
 from spokes.intake.event_keys import EventKeys
-from spokes.intake.redeliveries import is_recorded
 from tests.intake.test_admission import classified, keys_of, queued_keys
 from tests.support.events import recorded
 
