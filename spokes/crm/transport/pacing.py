@@ -26,10 +26,9 @@ _DAY_LAG: Final = 0.1  # if so much less is left than an even use would have lef
 class BudgetUse:
     """The use of one limit, as the last granted slot of one priority found it.
 
-    `used` and `available` calls per window, for this priority; `queues` that sent a batch within the last fifth of a
-    window, in all processes. `day_left` calls until the day ends in `day_left_s` seconds, of `day_limit`; None if
-    unknown. `at` on the monotonic clock, in seconds. `returning`: how many of the used calls come back within each of
-    RETURN_PARTS; empty if unknown.
+    `used` and `available` calls per window, for this priority; `queues` in use, in all processes. `day_left` calls
+    until the day ends in `day_left_s` seconds, of `day_limit`; None if unknown. `at` in seconds on the monotonic clock.
+    `returning`: how many of the used calls come back within each of RETURN_PARTS; empty if unknown.
     """
 
     used: int
