@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import IO, Any
 
 
 async def until(condition: Callable[[], object | Awaitable[object]], *, seconds: float = 90.0) -> None:
@@ -22,6 +22,20 @@ async def until(condition: Callable[[], object | Awaitable[object]], *, seconds:
             return
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition.__qualname__}"
         await asyncio.sleep(0.02)
+
+
+def read_until(text: bytes, stream: IO[bytes]) -> None:
+    """Read the output of a process up to the line that holds `text`.
+
+    Raises:
+        AssertionError: the output ended before; with what was read.
+    """
+    lines: list[bytes] = []
+    while line := stream.readline():
+        lines.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"no {text!r} in {b''.join(lines).decode(errors='replace')}")
 
 
 async def end(task: asyncio.Future[Any]) -> None:

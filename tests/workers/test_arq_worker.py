@@ -30,6 +30,7 @@ from spokes.core.settings import Settings
 from tests.support.deployment import ROOT
 from tests.support.events import event
 from tests.support.free_ports import free_port
+from tests.support.waiting import read_until
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
@@ -427,8 +428,7 @@ def worker_process(environ: dict[str, str], url: str) -> Iterator[subprocess.Pop
         process = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=variables, stderr=subprocess.PIPE)
         assert process.stderr is not None
         try:
-            while b"worker_ready" not in process.stderr.readline():
-                pass
+            read_until(b"worker_ready", process.stderr)
             yield process
         finally:
             process.kill()  # it would run the jobs of later tests
@@ -436,6 +436,7 @@ def worker_process(environ: dict[str, str], url: str) -> Iterator[subprocess.Pop
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("redis")  # empty: the database of another deployment would end the worker
 def test_worker_process_exits_within_the_platforms_grace_period(environ: dict[str, str], valkey_url: str) -> None:
     with worker_process(environ, valkey_url) as process:
         process.send_signal(signal.SIGTERM)

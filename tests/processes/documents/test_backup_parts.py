@@ -23,7 +23,7 @@ from spokes.simulator.app import Simulator
 from tests.support.command_line import CompletedCommand, spokes
 from tests.support.deployment import KEY
 from tests.support.events import append_records, record
-from tests.support.processes.worker_processes import Workers, queue, until
+from tests.support.processes.worker_processes import Workers, queue, until, until_ready
 from tests.support.redis_server import own_server
 
 PORTAL = 50112233
@@ -167,10 +167,7 @@ async def test_no_event_runs_again_if_the_audit_store_is_older_than_redis(deploy
         doctor = await deployment.spokes(url, "doctor", "--quiet")
         workers = Workers({**deployment.environ, "REDIS_URL": url, "HUBSPOT_API_URL": deployment.hubspot.url})
         try:
-            worker = workers.start()
-            assert worker.stderr is not None
-            while b"worker_ready" not in await asyncio.to_thread(worker.stderr.readline):
-                pass
+            await until_ready(workers.start())
             await asyncio.sleep(2)
         finally:
             workers.end()

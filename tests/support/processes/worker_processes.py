@@ -16,6 +16,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from tests.support.deployment import ROOT
 from tests.support.events import event, recorded
+from tests.support.waiting import read_until
 
 
 class Workers:
@@ -41,8 +42,7 @@ class Workers:
 async def until_ready(process: subprocess.Popen[bytes]) -> None:
     """Read a worker's log up to the line that says that it claims."""
     assert process.stderr is not None
-    while b"worker_ready" not in await asyncio.to_thread(process.stderr.readline):
-        pass
+    await asyncio.to_thread(read_until, b"worker_ready", process.stderr)
 
 
 async def queue(redis: Redis, hubspot: Simulator) -> str:
